@@ -1,0 +1,6 @@
+//! (to come)
+/// Judgement.
+#[derive(Debug)]
+pub enum Judgement {}
+/// Judge.
+pub fn judge() {}

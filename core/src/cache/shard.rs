@@ -1,0 +1,7 @@
+//! (to come)
+/// One shard.
+#[derive(Debug)]
+pub struct Shard;
+/// Usage.
+#[derive(Debug)]
+pub struct ShardUsage;
