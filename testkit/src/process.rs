@@ -1,0 +1,188 @@
+//! A program under test as a child process.
+//!
+//! Its stdout and stderr are collected line by line from the start, so that
+//! waiting for a line cannot miss it and a failing test can show everything.
+//! The child is killed when the handle is dropped.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::lock;
+
+/// How often [`Process::wait`] looks whether the child has ended.
+const WAIT_POLL: Duration = Duration::from_millis(5);
+
+/// The number of SIGHUP, SIGINT, SIGTERM and so on, for [`Process::signal`].
+pub mod signal {
+    #![allow(missing_docs)]
+    pub const SIGHUP: i32 = 1;
+    pub const SIGINT: i32 = 2;
+    pub const SIGKILL: i32 = 9;
+    pub const SIGUSR1: i32 = 10;
+    pub const SIGTERM: i32 = 15;
+    pub const SIGCONT: i32 = 18;
+    pub const SIGSTOP: i32 = 19;
+}
+
+/// A running child.
+pub struct Process {
+    child: Child,
+    output: Arc<Output>,
+    readers: Vec<JoinHandle<()>>,
+    status: Option<ExitStatus>,
+}
+
+#[derive(Default)]
+struct Output {
+    lines: Mutex<Vec<Line>>,
+    grown: Condvar,
+}
+
+struct Line {
+    is_stderr: bool,
+    text: String,
+}
+
+impl Process {
+    /// Starts a program with these arguments and, on top of the environment
+    /// of the test, these variables. Panics if it cannot be started.
+    pub fn start(path: impl AsRef<Path>, args: &[impl AsRef<OsStr>], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(path.as_ref());
+        command.args(args).envs(env.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts a prepared command; its standard streams are replaced.
+    pub fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = command.spawn();
+        let mut child = started
+            .unwrap_or_else(|why| panic!("{} cannot be started: {why}", command.get_program().display()));
+        let output = Arc::new(Output::default());
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let readers = vec![collect(stdout, false, &output), collect(stderr, true, &output)];
+        Self { child, output, readers, status: None }
+    }
+
+    /// The process ID.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line of either stream that contains `text`, lines already
+    /// printed included.
+    pub fn wait_for_line(&self, text: &str, timeout: Duration) -> Option<String> {
+        self.wait_for_line_after(0, text, timeout)
+    }
+
+    /// Like [`wait_for_line`](Self::wait_for_line), leaving out the first
+    /// `skipped` lines; see [`line_count`](Self::line_count).
+    pub fn wait_for_line_after(&self, skipped: usize, text: &str, timeout: Duration) -> Option<String> {
+        let deadline = Instant::now() + timeout;
+        let mut lines = lock(&self.output.lines);
+        loop {
+            if let Some(line) = lines.iter().skip(skipped).find(|line| line.text.contains(text)) {
+                return Some(line.text.clone());
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            let woken = self.output.grown.wait_timeout(lines, left);
+            lines = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The number of lines of both streams so far.
+    pub fn line_count(&self) -> usize {
+        lock(&self.output.lines).len()
+    }
+
+    /// The lines of stdout so far.
+    pub fn stdout_lines(&self) -> Vec<String> {
+        self.lines(false)
+    }
+
+    /// The lines of stderr so far.
+    pub fn stderr_lines(&self) -> Vec<String> {
+        self.lines(true)
+    }
+
+    /// All output so far as one text, for the message of a failing test.
+    pub fn dump(&self) -> String {
+        lock(&self.output.lines).iter().map(|line| format!("{}\n", line.text)).collect()
+    }
+
+    /// Sends a signal by number. Panics if the child has ended already.
+    pub fn signal(&self, number: i32) {
+        let signal = Signal::try_from(number).unwrap_or_else(|_| panic!("{number} is no signal"));
+        assert!(self.status.is_none(), "the child has ended: it can take no {signal}");
+        kill(self.nix_pid(), signal).unwrap_or_else(|why| panic!("{signal} cannot be sent: {why}"));
+    }
+
+    /// Waits for the child to end; `None` if the time is up. Afterwards all
+    /// its output is there.
+    pub fn wait(&mut self, timeout: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + timeout;
+        while self.status.is_none() {
+            self.status = self.child.try_wait().expect("the child belongs to this process");
+            if self.status.is_none() {
+                if Instant::now() >= deadline {
+                    return None;
+                }
+                thread::sleep(WAIT_POLL);
+            }
+        }
+        // A grandchild may hold the pipes open: not beyond the time limit.
+        while !self.readers.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
+            thread::sleep(WAIT_POLL);
+        }
+        self.status
+    }
+
+    /// Whether the child is still running.
+    pub fn is_running(&mut self) -> bool {
+        self.wait(Duration::ZERO).is_none()
+    }
+
+    /// Kills the child (SIGKILL) and waits for its end.
+    pub fn kill(&mut self) {
+        if self.status.is_none() {
+            drop(self.child.kill());
+            // SIGKILL cannot be caught: this wait is short.
+            self.status = self.child.wait().ok();
+        }
+    }
+
+    fn lines(&self, is_stderr: bool) -> Vec<String> {
+        let lines = lock(&self.output.lines);
+        lines.iter().filter(|line| line.is_stderr == is_stderr).map(|line| line.text.clone()).collect()
+    }
+
+    fn nix_pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static, is_stderr: bool, output: &Arc<Output>) -> JoinHandle<()> {
+    let output = output.clone();
+    thread::spawn(move || {
+        for bytes in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let text = String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_string();
+            lock(&output.lines).push(Line { is_stderr, text });
+            output.grown.notify_all();
+        }
+    })
+}
