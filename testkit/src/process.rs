@@ -186,3 +186,58 @@ fn collect(stream: impl Read + Send + 'static, is_stderr: bool, output: &Arc<Out
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::time::{Duration, Instant};
+
+    use super::{Process, signal};
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn shell(script: &str) -> Process {
+        Process::start("/bin/sh", &["-c", script], &[("NODENS_WORD", "hello")])
+    }
+
+    #[test]
+    fn lines_of_both_streams_and_the_status_are_collected() {
+        let mut process = shell("echo out $NODENS_WORD; echo err >&2; exit 3");
+        assert_eq!(process.wait_for_line("out", LONG).as_deref(), Some("out hello"));
+        assert_eq!(process.wait(LONG).and_then(|status| status.code()), Some(3));
+        assert_eq!(process.stdout_lines(), ["out hello"]);
+        assert_eq!(process.stderr_lines(), ["err"]);
+        assert_eq!((process.line_count(), process.is_running()), (2, false));
+        assert!(process.dump().contains("err\n"));
+        assert_eq!(process.wait_for_line_after(2, "out", Duration::from_millis(50)), None);
+    }
+
+    #[test]
+    fn signals_arrive() {
+        let mut process = shell("trap 'echo caught; exit 0' TERM; echo ready; while :; do sleep 0.05; done");
+        assert!(process.wait_for_line("ready", LONG).is_some(), "{}", process.dump());
+        assert!(process.is_running());
+        process.signal(signal::SIGTERM);
+        assert_eq!(process.wait(LONG).and_then(|status| status.code()), Some(0));
+        assert_eq!(process.stdout_lines(), ["ready", "caught"]);
+    }
+
+    #[test]
+    fn waiting_is_bounded_and_killing_works() {
+        let start = Instant::now();
+        let mut process = shell("exec sleep 60");
+        assert_eq!(process.wait_for_line("never", Duration::from_millis(50)), None);
+        assert_eq!(process.wait(Duration::from_millis(50)), None);
+        process.kill();
+        assert_eq!(process.wait(LONG).and_then(|status| status.signal()), Some(signal::SIGKILL));
+        assert!(start.elapsed() < LONG);
+    }
+
+    #[test]
+    fn dropping_kills() {
+        let process = shell("exec sleep 60");
+        let pid = nix::unistd::Pid::from_raw(process.pid() as i32);
+        drop(process);
+        assert!(nix::sys::signal::kill(pid, None).is_err(), "the child outlived its handle");
+    }
+}

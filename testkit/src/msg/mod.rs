@@ -28,3 +28,6 @@ pub const DEFAULT_EDNS_SIZE: u16 = 1232;
 
 /// Length of the message header (RFC 1035, 4.1.1).
 pub(crate) const HEADER_LEN: usize = 12;
+
+#[cfg(test)]
+mod tests;

@@ -195,3 +195,6 @@ fn new_state(handler: impl Fn(&Received) -> Vec<Action> + Send + Sync + 'static)
         timer: Arc::new(Timer::default()),
     })
 }
+
+#[cfg(test)]
+mod tests;
