@@ -258,3 +258,59 @@ fn framed(bytes: &[u8]) -> Vec<u8> {
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(MIN_WAIT)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::time::{Duration, Instant};
+
+    use super::{TcpClient, UdpClient, ask_tcp};
+    use crate::msg::Query;
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn local_addresses_are_used() {
+        let (server, client) = (UdpClient::new(), UdpClient::bind(([127, 0, 0, 7], 0).into()));
+        client.send(server.local_addr(), b"hello");
+        assert_eq!(server.recv(LONG), Some((b"hello".to_vec(), client.local_addr())));
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let local = ([127, 0, 0, 8], 0).into();
+        let client = TcpClient::connect_from(local, listener.local_addr().expect("an address"));
+        let (_, peer) = listener.accept().expect("a connection");
+        assert_eq!(client.expect("connected").local_addr(), peer);
+    }
+
+    #[test]
+    fn udp_waits_no_longer_than_told() {
+        let (silent, client) = (UdpClient::new(), UdpClient::new());
+        let start = Instant::now();
+        assert!(client.ask(silent.local_addr(), &Query::new("a.", "A").bytes(), SHORT).is_none());
+        assert!(start.elapsed() >= SHORT && start.elapsed() < LONG);
+        assert!(client.recv(Duration::ZERO).is_none());
+    }
+
+    #[test]
+    fn a_message_may_come_in_pieces_over_several_calls() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let mut client = TcpClient::connect(listener.local_addr().expect("an address")).expect("connected");
+        let (mut server, _) = listener.accept().expect("a connection");
+        server.write_all(b"\0\x05he").expect("sent");
+        assert_eq!(client.recv_framed(SHORT), None);
+        server.write_all(b"llo\0\x02me\0").expect("sent");
+        assert_eq!(client.recv_framed(LONG), Some(b"hello".to_vec()));
+        assert_eq!(client.recv_framed(LONG), Some(b"me".to_vec()));
+        assert!(!client.recv_eof(SHORT));
+        drop(server);
+        assert!(client.recv_eof(LONG));
+    }
+
+    #[test]
+    fn a_refused_connection_is_no_answer() {
+        let port = crate::free_port();
+        assert!(ask_tcp(([127, 0, 0, 1], port).into(), &Query::new("a.", "A").bytes()).is_none());
+    }
+}

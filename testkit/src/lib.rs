@@ -12,6 +12,28 @@
 //! blocking call takes or has a time limit, so a broken test fails instead of
 //! hanging. The kit is threads and blocking sockets; it shares no runtime with
 //! what it tests, and it is not meant to be fast.
+//!
+//! ```
+//! use nodens_testkit::{Action, Query, Upstream, answers, ask_udp};
+//! use std::time::Duration;
+//!
+//! let upstream = Upstream::start(answers(|query| query.response().answer("@ 30 IN A 192.0.2.1")));
+//! // A forwarder would stand here, with `upstream.addr()` as its upstream.
+//! let query = Query::new("WwW.example.", "A").edns(1232).do_bit().bytes();
+//! let reply = ask_udp(upstream.addr(), &query).expect("an answer within 5 s");
+//! assert_eq!(reply.answer_lines(), ["WwW.example. A 192.0.2.1"]);
+//! assert_eq!(upstream.count_for("www.example.", "A"), 1);
+//!
+//! upstream.set_handler(|query| match query.qname.as_str() {
+//!     "slow.example." => vec![
+//!         Action::Delay(Duration::from_millis(50)),
+//!         Action::Send(query.response().rcode(2).ede(22).bytes()),
+//!     ],
+//!     _ => vec![Action::Drop],
+//! });
+//! let reply = ask_udp(upstream.addr(), &Query::new("slow.example.", "A").bytes());
+//! assert_eq!(reply.expect("an answer within 5 s").ede(), Some(22));
+//! ```
 
 pub mod client;
 pub mod msg;

@@ -4,7 +4,6 @@
 //! waiting for a line cannot miss it and a failing test can show everything.
 //! The child is killed when the handle is dropped.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,8 +41,15 @@ pub struct Process {
 
 #[derive(Default)]
 struct Output {
-    lines: Mutex<Vec<Line>>,
-    grown: Condvar,
+    log: Mutex<Log>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Vec<Line>,
+    /// Streams that have ended; after both no line will come.
+    ended: usize,
 }
 
 struct Line {
@@ -54,7 +60,7 @@ struct Line {
 impl Process {
     /// Starts a program with these arguments and, on top of the environment
     /// of the test, these variables. Panics if it cannot be started.
-    pub fn start(path: impl AsRef<Path>, args: &[impl AsRef<OsStr>], env: &[(&str, &str)]) -> Self {
+    pub fn start(path: impl AsRef<Path>, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(path.as_ref());
         command.args(args).envs(env.iter().copied());
         Self::spawn(command)
@@ -79,7 +85,7 @@ impl Process {
     }
 
     /// Waits for a line of either stream that contains `text`, lines already
-    /// printed included.
+    /// printed included. `None` if the time is up or both streams have ended.
     pub fn wait_for_line(&self, text: &str, timeout: Duration) -> Option<String> {
         self.wait_for_line_after(0, text, timeout)
     }
@@ -88,20 +94,23 @@ impl Process {
     /// `skipped` lines; see [`line_count`](Self::line_count).
     pub fn wait_for_line_after(&self, skipped: usize, text: &str, timeout: Duration) -> Option<String> {
         let deadline = Instant::now() + timeout;
-        let mut lines = lock(&self.output.lines);
+        let mut log = lock(&self.output.log);
         loop {
-            if let Some(line) = lines.iter().skip(skipped).find(|line| line.text.contains(text)) {
+            if let Some(line) = log.lines.iter().skip(skipped).find(|line| line.text.contains(text)) {
                 return Some(line.text.clone());
             }
+            if log.ended == self.readers.len() {
+                return None;
+            }
             let left = deadline.checked_duration_since(Instant::now())?;
-            let woken = self.output.grown.wait_timeout(lines, left);
-            lines = woken.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = self.output.changed.wait_timeout(log, left);
+            log = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// The number of lines of both streams so far.
     pub fn line_count(&self) -> usize {
-        lock(&self.output.lines).len()
+        lock(&self.output.log).lines.len()
     }
 
     /// The lines of stdout so far.
@@ -116,7 +125,7 @@ impl Process {
 
     /// All output so far as one text, for the message of a failing test.
     pub fn dump(&self) -> String {
-        lock(&self.output.lines).iter().map(|line| format!("{}\n", line.text)).collect()
+        lock(&self.output.log).lines.iter().map(|line| format!("{}\n", line.text)).collect()
     }
 
     /// Sends a signal by number. Panics if the child has ended already.
@@ -161,8 +170,8 @@ impl Process {
     }
 
     fn lines(&self, is_stderr: bool) -> Vec<String> {
-        let lines = lock(&self.output.lines);
-        lines.iter().filter(|line| line.is_stderr == is_stderr).map(|line| line.text.clone()).collect()
+        let log = lock(&self.output.log);
+        log.lines.iter().filter(|line| line.is_stderr == is_stderr).map(|line| line.text.clone()).collect()
     }
 
     fn nix_pid(&self) -> Pid {
@@ -181,9 +190,11 @@ fn collect(stream: impl Read + Send + 'static, is_stderr: bool, output: &Arc<Out
     thread::spawn(move || {
         for bytes in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
             let text = String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_string();
-            lock(&output.lines).push(Line { is_stderr, text });
-            output.grown.notify_all();
+            lock(&output.log).lines.push(Line { is_stderr, text });
+            output.changed.notify_all();
         }
+        lock(&output.log).ended += 1;
+        output.changed.notify_all();
     })
 }
 
@@ -209,7 +220,9 @@ mod tests {
         assert_eq!(process.stderr_lines(), ["err"]);
         assert_eq!((process.line_count(), process.is_running()), (2, false));
         assert!(process.dump().contains("err\n"));
-        assert_eq!(process.wait_for_line_after(2, "out", Duration::from_millis(50)), None);
+        let start = Instant::now();
+        assert_eq!(process.wait_for_line_after(2, "out", LONG), None);
+        assert!(start.elapsed() < LONG, "after the end no line is waited for");
     }
 
     #[test]

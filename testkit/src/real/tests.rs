@@ -1,3 +1,6 @@
+//! The real servers serve what the sample zones promise; skipped aloud where
+//! none is installed.
+
 use super::config::Software;
 use super::{BIG_ADDRESSES, HUGE_ADDRESSES, RealAuthority, sample_zone};
 use crate::client::{ask_tcp, ask_udp};

@@ -7,10 +7,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::lock;
 
@@ -109,12 +111,20 @@ fn udp_step(socket: &UdpSocket, peer: SocketAddr, step: &Action) {
         }
         Action::SendFromOtherAddress(bytes) => {
             let port = socket.local_addr().expect("a bound socket has an address").port();
-            let other = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), port))
-                .expect("SendFromOtherAddress needs 127.0.0.2 on the loopback interface");
+            let other = other_address((Ipv4Addr::new(127, 0, 0, 2), port).into());
+            let other = other.expect("SendFromOtherAddress needs 127.0.0.2 on the loopback interface");
             drop(other.send_to(bytes, peer));
         }
         other => panic!("{other:?} makes no sense over UDP"),
     }
+}
+
+/// Shared, because two answers may leave from the same address at once.
+fn other_address(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
 }
 
 fn tcp_step(mut stream: &TcpStream, step: &Action) {
@@ -125,7 +135,7 @@ fn tcp_step(mut stream: &TcpStream, step: &Action) {
         Action::Reset => {
             // With linger 0 the close sends RST. The close itself happens
             // when the reader, woken by the shutdown, lets go of the stream.
-            drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+            drop(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
             drop(stream.shutdown(Shutdown::Read));
         }
         other => panic!("{other:?} makes no sense over TCP"),

@@ -19,7 +19,7 @@ pub use action::Action;
 pub use received::{Received, Transport};
 
 use crate::lock;
-use crate::msg::{Response, type_number};
+use crate::msg::{Response, name_from_wire, name_to_wire, type_number};
 use crate::port::next_port;
 use action::Timer;
 use serve::{Sockets, State};
@@ -84,7 +84,8 @@ impl Upstream {
 
     /// The number of queries for a name (in any spelling) and a type.
     pub fn count_for(&self, name: &str, qtype: &str) -> usize {
-        let (name, qtype) = (name.to_ascii_lowercase(), type_number(qtype));
+        let name = name_from_wire(&name_to_wire(name)).to_ascii_lowercase();
+        let qtype = type_number(qtype);
         self.count_if(|query| query.qname == name && query.qtype == qtype)
     }
 

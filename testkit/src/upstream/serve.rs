@@ -20,8 +20,13 @@ use super::action::{Channel, Script, Timer};
 use super::{Action, Received, Transport};
 use crate::lock;
 
-/// How often a reading thread looks whether it shall stop.
+/// How often the threads of the two listening sockets look whether they
+/// shall stop: the price of a stop, paid by every test.
 const STOP_POLL: Duration = Duration::from_millis(20);
+
+/// The same for the readers of connections. Stopping wakes them by a shutdown
+/// of their stream, so this is only a bound.
+const STREAM_POLL: Duration = Duration::from_secs(1);
 
 /// A client that does not read may hold up an answer this long.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -158,7 +163,7 @@ fn accept(listener: &TcpListener, state: &Arc<State>, stop: &Arc<AtomicBool>, st
         let Ok((stream, peer)) = listener.accept() else { continue };
         let set_up = stream
             .set_nodelay(true)
-            .and_then(|()| stream.set_read_timeout(Some(STOP_POLL)))
+            .and_then(|()| stream.set_read_timeout(Some(STREAM_POLL)))
             .and_then(|()| stream.set_write_timeout(Some(WRITE_TIMEOUT)));
         if set_up.is_err() {
             continue;
@@ -170,7 +175,9 @@ fn accept(listener: &TcpListener, state: &Arc<State>, stop: &Arc<AtomicBool>, st
         open.push(Arc::downgrade(&stream));
         let (state, stop) = (state.clone(), stop.clone());
         let reader = thread::spawn(move || read_stream(stream, peer, number, &state, &stop));
-        lock(&streams.readers).push(reader);
+        let mut readers = lock(&streams.readers);
+        readers.retain(|reader| !reader.is_finished());
+        readers.push(reader);
     }
 }
 

@@ -1,3 +1,5 @@
+//! The scripted upstream against the clients of the kit.
+
 use std::time::{Duration, Instant};
 
 use super::{Action, Transport, Upstream, answers};
@@ -28,7 +30,7 @@ fn it_answers_and_writes_down_over_both_transports() {
     assert_eq!((log[0].transport, log[0].connection), (Transport::Udp, None));
     assert_eq!((log[1].transport, log[1].connection, log[1].seq), (Transport::Tcp, Some(0), 1));
     assert_eq!((upstream.count(), upstream.udp_count(), upstream.tcp_count()), (2, 1, 1));
-    assert_eq!((upstream.count_for("WEB.example.", "A"), upstream.count_for("web.example.", "AAAA")), (2, 0));
+    assert_eq!((upstream.count_for("WEB.example", "A"), upstream.count_for("web.example.", "AAAA")), (2, 0));
     upstream.clear();
     assert_eq!((upstream.count(), upstream.connections()), (0, 1));
 }
