@@ -107,10 +107,11 @@ impl RealAuthority {
         if process.is_running() {
             process.signal(signal::SIGTERM);
         }
-        if process.wait(STOP_TIMEOUT).is_none() {
-            // NSD has children of its own; all are in the group of the first.
-            let _ = killpg(Pid::from_raw(process.pid() as i32), Signal::SIGKILL);
-        }
+        // Whether it ended or not is settled by the kill below.
+        let _ = process.wait(STOP_TIMEOUT);
+        // NSD has children of its own, in the group of the first process.
+        // They may outlive it for a moment and hold the port.
+        let _ = killpg(Pid::from_raw(process.pid() as i32), Signal::SIGKILL);
     }
 
     /// Starts the server again on the same port, after stopping it if need be.
