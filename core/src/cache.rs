@@ -8,11 +8,12 @@ mod answer;
 mod key;
 mod policy;
 mod shard;
+mod sieve;
 
 pub use answer::{Answer, AnswerMeta, AnswerRef, ReplyFrame, Ttls, render};
 pub use key::{Key, KeyFields};
 pub use policy::{Judgement, judge};
-pub use shard::{Shard, ShardUsage};
+pub use shard::{ClassUsage, Prepared, Removed, SWEEP_SLOTS, Shard, ShardUsage};
 
 use crate::hash::HashKeys;
 use crate::time::Instant;
