@@ -261,6 +261,8 @@ pub enum FailureCause {
     TimedOut,
     /// Every attempt was refused or unreachable.
     Refused,
+    /// An upstream answered over TCP with what is no answer.
+    Broken,
     /// This machine could not send.
     Local,
 }

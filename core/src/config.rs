@@ -245,6 +245,9 @@ impl Config {
                 return fault(place("forward.upstreams"), "names an upstream that does not exist");
             }
         }
+        if self.upstreams.iter().any(|upstream| upstream.probe_interval.is_zero()) {
+            return fault(String::from("upstreams"), "must leave time between two probes");
+        }
         if self.limits.lookups_max == 0 || self.limits.paths_max == 0 || self.limits.waiters_max == 0 {
             return fault(String::from("limits"), "must not be zero");
         }

@@ -33,6 +33,7 @@ pub mod config;
 pub mod forwarder;
 pub mod hash;
 pub mod rng;
+mod slab;
 pub mod stats;
 pub mod time;
 pub mod upstream;

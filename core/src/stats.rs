@@ -170,6 +170,10 @@ pub struct Stats {
     pub shed: Counter,
     /// All upstreams of a zone were down when a lookup started.
     pub all_down: Counter,
+    /// An upstream socket was needed and `paths_max` were open already.
+    pub paths_exhausted: Counter,
+    /// Events that were lost because the driver did not drain them.
+    pub events_lost: Counter,
     /// Lookups in flight (gauge).
     pub lookups: Counter,
     /// Clients waiting (gauge).
@@ -251,6 +255,8 @@ impl Stats {
             failure_hits: Counter::default(),
             shed: Counter::default(),
             all_down: Counter::default(),
+            paths_exhausted: Counter::default(),
+            events_lost: Counter::default(),
             lookups: Counter::default(),
             waiters: Counter::default(),
             paths: Counter::default(),

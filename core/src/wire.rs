@@ -11,10 +11,11 @@ mod query;
 mod stream;
 
 pub use edns::{
-    EDE_CACHED_ERROR, EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, EDE_NOT_READY, Edns, OPT_LEN, put_opt,
+    EDE_CACHED_ERROR, EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, EDE_NOT_READY, Edns, OPT_LEN,
+    UpstreamOptions, put_opt, read_options,
 };
 pub use header::{Flags, HEADER_LEN, Header, Rcode, get_u16, get_u32, put_u16};
-pub use message::{Message, Record, Section, rtype};
+pub use message::{Message, MessageFault, Record, Section, rtype};
 pub use name::{NAME_LEN_MAX, Name, NameError, names_equal};
 pub use query::{QueryFault, QueryView, Question};
 pub use stream::{MESSAGE_LEN_MAX, StreamFraming};

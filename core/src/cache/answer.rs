@@ -29,6 +29,13 @@ pub struct AnswerMeta {
     pub ttl_s: u32,
 }
 
+impl AnswerMeta {
+    /// An answer of our own making, without records.
+    pub const fn local(rcode: Rcode, extended_error: Option<u16>) -> Self {
+        AnswerMeta { rcode, flags: Flags(0), counts: [0; 3], kind: None, extended_error, ttl_s: 0 }
+    }
+}
+
 /// An answer and its bytes, borrowed.
 #[derive(Copy, Clone, Debug)]
 pub struct AnswerRef<'a> {
@@ -170,6 +177,11 @@ pub fn render(answer: AnswerRef<'_>, ttls: Ttls, frame: &ReplyFrame<'_>, out: &m
     }
 
     let mut flags = Flags::QR | (frame.query_flags.0 & (Flags::RD | Flags::CD)) | (meta.flags.0 & Flags::RA);
+    // glibc takes an empty NOERROR with AA=0, RA=0 and no additional records for a lame server's and asks the next one. Clients of a
+    // forwarder do get recursion, so RA=1 is the truth, and AA=1 (CoreDNS' way out) would not be.
+    if meta.rcode == Rcode::NOERROR && meta.counts[0] == 0 {
+        flags |= Flags::RA;
+    }
     let wants_ad = frame.do_bit == Some(true) || frame.query_flags.has(Flags::AD);
     if frame.trust_ad && wants_ad {
         flags |= meta.flags.0 & Flags::AD;

@@ -3,7 +3,7 @@
 //! Options are never copied from one side to the other: to the two legs of a forwarder they are two separate
 //! transactions (RFC 6891 §6.2.6), and echoing a client's cookie or padding is a known mistake (semantics.md B22).
 
-use super::header::put_u16;
+use super::header::{get_u16, put_u16};
 
 /// Length in bytes of an OPT record without options.
 pub const OPT_LEN: usize = 11;
@@ -19,6 +19,8 @@ pub const EDE_NETWORK_ERROR: u16 = 23;
 
 /// Option code of extended DNS errors.
 const OPTION_EDE: u16 = 15;
+/// Option code of client subnets (RFC 7871).
+const OPTION_ECS: u16 = 8;
 /// The DO bit in the low half of the OPT record's TTL field.
 const DO: u16 = 0x8000;
 
@@ -45,6 +47,33 @@ impl Edns {
             do_bit: ttl as u16 & DO != 0,
         }
     }
+}
+
+/// What we read of an upstream's options.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct UpstreamOptions {
+    /// The first extended error (RFC 8914), to be passed on to clients that speak EDNS.
+    pub extended_error: Option<u16>,
+    /// The answer was tailored to a client subnet although we sent none (RFC 7871 §7.3): good for this client only.
+    pub scoped: bool,
+}
+
+/// Reads the options in an OPT record's RDATA; stops at the first that does not fit.
+pub fn read_options(mut rdata: &[u8]) -> UpstreamOptions {
+    let mut options = UpstreamOptions::default();
+    while rdata.len() >= 4 {
+        let (code, len) = (get_u16(rdata, 0), usize::from(get_u16(rdata, 2)));
+        let Some(value) = rdata.get(4..4 + len) else { break };
+        match code {
+            OPTION_EDE if len >= 2 && options.extended_error.is_none() => {
+                options.extended_error = Some(get_u16(value, 0));
+            }
+            OPTION_ECS if len >= 4 => options.scoped |= value[3] > 0,
+            _ => {}
+        }
+        rdata = &rdata[4 + len..];
+    }
+    options
 }
 
 /// Writes an OPT record at `at` and returns where it ends; `out` must have room for [`OPT_LEN`] bytes and 6 more if

@@ -1,0 +1,192 @@
+//! A message from an upstream: match it, check it, judge it, answer those who wait (reliability.md §2.3).
+//!
+//! Everything that does not fit is dropped and counted, and the lookup goes on waiting: whoever can make us give up by
+//! sending rubbish can take names off the network (that is what a forged datagram does to CoreDNS today).
+
+use super::Forwarder;
+use super::attempt::{OpenPath, Purpose};
+use crate::api::{FailureCause, Path, Rejection, Transport};
+use crate::cache::{Answer, AnswerMeta, AnswerRef, Cache, InsertRules, Inserted, Judgement, Ttls, judge};
+use crate::slab::Ticket;
+use crate::stats::{DURATION_BOUNDS_US, rcode_label};
+use crate::time::{Duration, Instant};
+use crate::wire::{
+    Flags, Header, Message, MessageFault, OPT_LEN, Question, Rcode, Section, UpstreamOptions, read_options,
+};
+
+/// Replies with wrong IDs on one path after which somebody is taken to be guessing, and TCP is asked as well. One can be a
+/// late answer to a former holder of the port.
+const WRONG_IDS_SUSPECT: u8 = 4;
+
+impl<C: Cache> Forwarder<C> {
+    pub(super) fn accept_response(
+        &mut self,
+        now: Instant,
+        path: Path,
+        bytes: &[u8],
+    ) -> Result<(), Rejection> {
+        // V1: the driver names the path, and the path's socket is connected to the upstream.
+        let open = self.paths.get_mut(path.into()).ok_or(Rejection::UnknownPath)?;
+        let header = Header::read(bytes).ok_or(Rejection::Short)?;
+        if header.id != open.id {
+            open.wrong_ids = open.wrong_ids.saturating_add(1);
+            if open.wrong_ids == WRONG_IDS_SUSPECT {
+                self.ask_over_tcp_too(now, path);
+            }
+            return Err(Rejection::WrongId);
+        }
+        let (upstream, transport, purpose) = (open.upstream, open.transport, open.purpose);
+        let checked = match purpose {
+            Purpose::Lookup(ticket) => {
+                let lookup = self.lookups.get(ticket).ok_or(Rejection::UnknownPath)?;
+                check(bytes, header, &lookup.question)
+            }
+            Purpose::Probe => {
+                let asked = super::probe::question(&self.upstreams[usize::from(upstream.0)].config);
+                check(bytes, header, &asked)
+            }
+        };
+        let message = match checked {
+            Ok(message) => message,
+            Err(rejection) if transport == Transport::Tcp => {
+                // On a connection there is no second sender: this one speaks nonsense.
+                self.attempt_failed(now, path, FailureCause::Broken);
+                return Err(rejection);
+            }
+            Err(rejection) => {
+                self.ask_over_tcp_too(now, path);
+                return Err(rejection);
+            }
+        };
+        self.stats.trailing_bytes_cut.add(u64::from(message.end < bytes.len()));
+        let Some(open) = self.close_path(path) else { return Ok(()) };
+        let took = now.since(open.sent_at);
+        self.upstreams[usize::from(upstream.0)].rtt.observe(took);
+        self.upstream_answered(upstream);
+        let Purpose::Lookup(ticket) = purpose else { return Ok(()) };
+        let rcode = message.rcode();
+        let stats = &self.stats.upstreams[usize::from(upstream.0)];
+        stats.duration[rcode_label(rcode.0)].observe(took.as_micros() as u64, &DURATION_BOUNDS_US);
+        if message.header.flags.has(Flags::TC) {
+            self.retry_truncated(now, ticket, &open);
+        } else if rcode == Rcode::FORMERR && open.edns && message.opt.is_none() {
+            // RFC 6891 §7: it does not know EDNS. Ask again without.
+            self.upstreams[usize::from(upstream.0)].refused_edns(now);
+            self.open_attempt(now, ticket, upstream, transport);
+        } else {
+            self.finish_with(now, ticket, &message);
+        }
+        Ok(())
+    }
+
+    /// A truncated answer is never used and never cached (RFC 2181 §9): the same upstream is asked over TCP. Over TCP it is
+    /// nonsense, and the attempt has failed.
+    fn retry_truncated(&mut self, now: Instant, ticket: Ticket, open: &OpenPath) {
+        let Some(lookup) = self.lookups.get_mut(ticket) else { return };
+        lookup.truncated = true;
+        lookup.asked_over_tcp = true;
+        // It answered, so the next upstream is asked only if TCP takes its time.
+        lookup.next_attempt_at = now + self.upstreams[usize::from(open.upstream.0)].rtt.retransmit_after();
+        self.lookups.arm(ticket);
+        let asked =
+            open.transport == Transport::Udp && self.open_attempt(now, ticket, open.upstream, Transport::Tcp);
+        if !asked && self.lookups.get(ticket).is_some_and(|lookup| lookup.out.is_empty()) {
+            self.fail_lookup(now, ticket);
+        }
+    }
+
+    /// Something forged or broken came over UDP: ask the same upstream over TCP as well, once per lookup, and keep listening.
+    fn ask_over_tcp_too(&mut self, now: Instant, path: Path) {
+        let Some(open) = self.paths.get(path.into()) else { return };
+        let (Purpose::Lookup(ticket), upstream) = (open.purpose, open.upstream) else { return };
+        if let Some(lookup) = self.lookups.get_mut(ticket).filter(|lookup| !lookup.asked_over_tcp) {
+            lookup.asked_over_tcp = true;
+            self.open_attempt(now, ticket, upstream, Transport::Tcp);
+        }
+    }
+
+    /// A valid answer: keep it if it may be kept, and give it to everyone who waits.
+    fn finish_with(&mut self, now: Instant, ticket: Ticket, message: &Message<'_>) {
+        let Some(lookup) = self.lookups.get(ticket) else { return };
+        let zone = lookup.zone;
+        let rcode = message.rcode();
+        if rcode == Rcode::NOERROR || rcode == Rcode::NXDOMAIN {
+            self.failures.recovered(zone);
+        }
+        if rcode == Rcode::REFUSED && lookup.rd {
+            self.failures.remember(&lookup.key, zone, rcode, false, now);
+        }
+        let options = upstream_options(message);
+        let rules = self.config.zones[zone].cache.as_ref();
+        let cacheable = rules.filter(|rules| {
+            let named =
+                rules.zones.is_empty() || rules.zones.iter().any(|z| z.is_suffix_of(lookup.key.qname()));
+            named && lookup.rd && !options.scoped
+        });
+        let judgement = cacheable.map(|rules| (rules, judge(message, rules, self.wall.unix_s(now))));
+        let (kind, ttls, ttl_s) = match judgement {
+            Some((_, Judgement::Keep { kind, ttl_s })) => (Some(kind), Ttls::Flat(ttl_s), ttl_s),
+            Some((_, Judgement::Relay { misfit })) => {
+                self.stats.zones[zone].drops.add(u64::from(misfit));
+                (None, Ttls::Verbatim, 0)
+            }
+            None => (None, Ttls::Verbatim, 0),
+        };
+        let flags = Flags(message.header.flags.0 & (Flags::RA | Flags::AD));
+        let extended_error = options.extended_error;
+        let answer = Answer::from_message(
+            message,
+            AnswerMeta { rcode, flags, counts: [0; 3], kind, extended_error, ttl_s },
+        );
+        if let (Some(kind), Some((rules, _))) = (kind, judgement) {
+            let class = if kind == crate::cache::Kind::Positive { rules.success } else { rules.denial };
+            let expires = now + Duration::from_secs(u64::from(ttl_s));
+            let rules = InsertRules { stored: now, expires, entries_max: class.entries_max };
+            self.keep(&lookup.key, zone, answer.as_ref(), rules);
+        }
+        self.end_lookup(ticket, answer, ttls);
+    }
+
+    fn keep(&self, key: &crate::cache::Key, zone: usize, answer: AnswerRef<'_>, rules: InsertRules) {
+        if answer.bytes.len() > self.config.limits.entry_bytes_max as usize {
+            return;
+        }
+        if self.cache.insert(key, answer, rules) == Inserted::Busy {
+            self.stats.zones[zone].insert_skipped.add(1);
+        }
+    }
+}
+
+/// V4 to V11, in that order.
+fn check<'a>(bytes: &'a [u8], header: Header, asked: &[u8]) -> Result<Message<'a>, Rejection> {
+    if !header.flags.has(Flags::QR) {
+        return Err(Rejection::NotAResponse);
+    }
+    if header.flags.opcode() != 0 {
+        return Err(Rejection::WrongOpcode);
+    }
+    if header.counts[0] != 1 {
+        return Err(Rejection::WrongQuestion);
+    }
+    let question = Question::read(bytes).filter(|q| q.same_as(asked)).ok_or(Rejection::WrongQuestion)?;
+    if header.flags.has(Flags::TC) {
+        // V7: nothing of the body is going to be used, and a body that was cut may well not parse.
+        let header = Header { counts: [1, 0, 0, 0], ..header };
+        return Message::walk(bytes, header, question).map_err(|_| Rejection::Malformed);
+    }
+    let message = Message::walk(bytes, header, question).map_err(|fault| match fault {
+        MessageFault::Malformed => Rejection::Malformed,
+        MessageFault::BadOpt => Rejection::BadOpt,
+    })?;
+    if message.section(Section::Answer).any(|record| record.class != question.qclass) {
+        return Err(Rejection::WrongClass);
+    }
+    Ok(message)
+}
+
+fn upstream_options(message: &Message<'_>) -> UpstreamOptions {
+    // An OPT's owner is the root, so its RDATA begins at a fixed place.
+    let rdata =
+        message.opt.as_ref().and_then(|(_, range)| message.bytes.get(range.start + OPT_LEN..range.end));
+    rdata.map_or_else(UpstreamOptions::default, read_options)
+}
