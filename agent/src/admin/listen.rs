@@ -1,0 +1,113 @@
+//! Listening sockets for the HTTP endpoints, and what to say when there is none.
+//!
+//! Every socket is reusable, so that the next version of the agent can open the same address while this one still serves
+//! (the two overlap during an update of the DaemonSet).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::corefile::ListenAddr;
+
+/// Connections the kernel may hold for us. More than are served at once would only wait for longer than a probe does.
+const BACKLOG: i32 = 64;
+
+/// An endpoint could not be opened.
+#[derive(Debug)]
+pub struct BindError {
+    /// Where.
+    pub addr: ListenAddr,
+    /// The paths that were to be served there.
+    pub paths: String,
+    /// Why not.
+    pub cause: io::Error,
+}
+
+impl std::fmt::Display for BindError {
+    /// One line: what failed, why, and what to do.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (what, advice) = match self.cause.kind() {
+            io::ErrorKind::AddrInUse => {
+                ("another process has this port", "stop it or write another port in the Corefile")
+            }
+            io::ErrorKind::AddrNotAvailable => (
+                "no interface of this machine has this address",
+                "add the address first or correct it in the Corefile",
+            ),
+            io::ErrorKind::PermissionDenied => {
+                ("not permitted", "use a port from 1024 on or grant CAP_NET_BIND_SERVICE")
+            }
+            _ => ("the system refused", "see the error"),
+        };
+        write!(f, "cannot serve {} on {}: {what}; {advice} ({})", self.paths, self.addr, self.cause)
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// A non-blocking listener on `addr`. Without an IP it takes both families with one socket (`[::]`, not v6-only), and IPv4
+/// alone where the kernel has no IPv6.
+pub fn bind(addr: ListenAddr) -> io::Result<TcpListener> {
+    match addr.ip {
+        Some(ip) => open(SocketAddr::new(ip, addr.port)),
+        None => open(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), addr.port)).or_else(|error| {
+            // Only a missing address family has IPv4 as its remedy; a taken port must be reported.
+            match error.raw_os_error() {
+                Some(EAFNOSUPPORT | EADDRNOTAVAIL) => {
+                    open(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), addr.port))
+                }
+                _ => Err(error),
+            }
+        }),
+    }
+}
+
+/// Linux: the kernel was built or booted without IPv6.
+const EAFNOSUPPORT: i32 = 97;
+/// Linux: IPv6 is there but switched off by sysctl.
+const EADDRNOTAVAIL: i32 = 99;
+
+fn open(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(!addr.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_versions_can_hold_the_same_address() {
+        let first = bind(ListenAddr::localhost(0)).expect("a free port");
+        let port = first.local_addr().expect("bound").port();
+        bind(ListenAddr::localhost(port)).expect("the same port once more");
+    }
+
+    #[test]
+    fn a_port_that_somebody_holds_alone_is_told_in_one_line() {
+        let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = ListenAddr::localhost(other.local_addr().expect("bound").port());
+        let cause = bind(addr).expect_err("std's listener does not share its port");
+        let line = BindError { addr, paths: "/metrics".to_owned(), cause }.to_string();
+        assert!(
+            line.starts_with(&format!("cannot serve /metrics on {addr}: another process has this port;"))
+        );
+        assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn without_an_address_ipv4_clients_are_served_too() {
+        let listener = bind(ListenAddr::any(0)).expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        std::net::TcpStream::connect(("127.0.0.1", port)).expect("IPv4 reaches it");
+    }
+}

@@ -1,0 +1,84 @@
+//! `nodens_*`: what CoreDNS has no number for.
+
+use nodens_core::stats::Counter;
+use nodens_core::{DropReason, Rejection, Stats};
+
+use super::{Snapshot, sum};
+use crate::admin::exposition::{Exposition, Kind};
+
+/// Name, help and where the number is.
+type Simple = (&'static str, &'static str, fn(&Stats) -> &Counter);
+
+const COUNTERS: [Simple; 6] = [
+    ("nodens_coalesced_total", "Queries that joined a lookup already under way.", |s| &s.coalesced),
+    ("nodens_failure_cache_hits_total", "Queries answered from the table of recent failures.", |s| {
+        &s.failure_hits
+    }),
+    ("nodens_shed_total", "Queries answered with SERVFAIL because a ceiling was reached.", |s| &s.shed),
+    ("nodens_upstream_replies_late_total", "Replies that came after their lookup had ended.", |s| {
+        &s.replies_late
+    }),
+    (
+        "nodens_upstream_trailing_bytes_total",
+        "Replies with bytes after their last record, which were cut off.",
+        |s| &s.trailing_bytes_cut,
+    ),
+    ("nodens_truncated_total", "Answers that had to be truncated.", |s| &s.truncated),
+];
+
+const GAUGES: [Simple; 3] = [
+    ("nodens_lookups", "Lookups in flight.", |s| &s.lookups),
+    ("nodens_waiters", "Clients waiting for a lookup.", |s| &s.waiters),
+    ("nodens_upstream_sockets", "Upstream sockets open.", |s| &s.paths),
+];
+
+pub(super) fn write(snapshot: &Snapshot<'_>, out: &mut Exposition) {
+    let workers = snapshot.workers;
+    for (name, help, counter) in COUNTERS {
+        out.counter(name, help, sum(workers, |s| Some(counter(s))));
+    }
+    for (name, help, gauge) in GAUGES {
+        out.gauge(name, help, sum(workers, |s| Some(gauge(s))));
+    }
+
+    let mut family =
+        out.family(Kind::Counter, "nodens_queries_dropped_total", "Queries that got no answer, by reason.");
+    for (i, reason) in DropReason::LABELS.iter().enumerate() {
+        family.sample(&[("reason", reason)], sum(workers, |s| s.dropped.get(i)));
+    }
+    let mut family = out.family(
+        Kind::Counter,
+        "nodens_upstream_replies_rejected_total",
+        "Messages from upstreams that were not accepted, by reason.",
+    );
+    for (i, reason) in Rejection::LABELS.iter().enumerate() {
+        family.sample(&[("reason", reason)], sum(workers, |s| s.rejected.get(i)));
+    }
+
+    let skipped: u64 = (0..snapshot.config.zones.len())
+        .map(|z| sum(workers, |s| s.zones.get(z).map(|zone| &zone.insert_skipped)))
+        .sum();
+    out.counter(
+        "nodens_cache_insert_skipped_total",
+        "Answers not kept because the shard was busy; each costs one more upstream query.",
+        skipped,
+    );
+    out.gauge("nodens_cache_bytes", "Bytes of all cache entries.", snapshot.cache.bytes);
+    out.gauge("nodens_cache_bytes_max", "The ceiling of nodens_cache_bytes.", snapshot.cache.bytes_max);
+
+    let mut family = out.family(
+        Kind::Gauge,
+        "nodens_worker_heartbeat_age_seconds",
+        "How long ago a worker last went around its loop.",
+    );
+    for (i, worker) in workers.iter().enumerate() {
+        family.sample(&[("worker", &i.to_string())], worker.heartbeat_age.as_secs_f64());
+    }
+    out.family(Kind::Gauge, "nodens_runtime", "Always 1; the label names what drives the sockets.")
+        .sample(&[("name", snapshot.runtime)], 1);
+    out.counter(
+        "nodens_log_events_lost_total",
+        "Log events dropped because they came faster than they could be written.",
+        snapshot.control.events_lost.get(),
+    );
+}
