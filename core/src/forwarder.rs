@@ -129,11 +129,12 @@ impl<C: Cache> Forwarder<C> {
 
     /// The clock reached what `poll_timeout` asked for. Harmless to call early.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(slot) = self.lookups.timers.pop(now) {
-            self.lookup_timed_out(now, slot);
-        }
+        // Probes first: one that fails may bring the deadlines of lookups forward to now.
         while let Some(upstream) = self.probes.timers.pop(now) {
             self.probe_timed_out(now, upstream);
+        }
+        while let Some(slot) = self.lookups.timers.pop(now) {
+            self.lookup_timed_out(now, slot);
         }
     }
 

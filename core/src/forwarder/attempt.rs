@@ -111,7 +111,6 @@ impl<C: Cache> Forwarder<C> {
             if turn > 0 {
                 self.stats.upstreams[usize::from(upstream.0)].retransmissions.add(1);
             }
-            self.listen_to(now, upstream);
             let out = self.lookups.get(ticket).map(|lookup| &lookup.out[..]).unwrap_or_default();
             if out.len() >= PATHS_PER_LOOKUP_MAX {
                 self.close_path(out[0]);

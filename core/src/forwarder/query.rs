@@ -153,7 +153,12 @@ impl<C: Cache> Forwarder<C> {
 
     fn start_lookup(&mut self, asked: &Asked<'_>, key: Key, rd: bool, zone: usize) {
         let now = asked.now;
-        let Some(forward) = self.config.zones[zone].forward.as_ref() else { return };
+        let config = self.config.clone();
+        let Some(forward) = config.zones[zone].forward.as_ref() else { return };
+        // Whoever has been silent for too long is found out here, before it costs another client a hedge.
+        for upstream in &forward.upstreams {
+            self.listen_to(now, *upstream);
+        }
         let order =
             order(forward.policy, &forward.upstreams, &self.upstreams, &mut self.turns[zone], &mut self.rng);
         let all_down =
