@@ -17,11 +17,13 @@ mod process;
 mod queries;
 mod upstreams;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nodens_core::stats::{Counter, Histogram};
 use nodens_core::{Config, Stats, ZoneId};
+use nodens_runtime::Vitals;
 
 use super::exposition::{Exposition, Kind};
 use super::probe::{HealthProbe, PROBE_BOUNDS_US};
@@ -57,8 +59,10 @@ pub struct Snapshot<'a> {
 /// One worker.
 #[derive(Clone, Debug)]
 pub struct Worker {
-    /// Its counters.
+    /// The counters of its Forwarder.
     pub stats: Arc<Stats>,
+    /// The counters of its sockets.
+    pub vitals: Arc<Vitals>,
     /// How long ago it last went around its loop.
     pub heartbeat_age: Duration,
 }
@@ -81,8 +85,6 @@ pub struct Control {
     pub panics: Counter,
     /// Reloads that were refused.
     pub reloads_failed: Counter,
-    /// Log events that a worker had to drop because nobody took them in time.
-    pub events_lost: Counter,
 }
 
 /// What the shared cache holds. Plain numbers: the cache crate's own report is copied into it.
@@ -194,11 +196,15 @@ fn about(snapshot: &Snapshot<'_>, out: &mut Exposition) {
 fn plugins(snapshot: &Snapshot<'_>, out: &mut Exposition) {
     let mut family =
         out.family(Kind::Gauge, "coredns_plugin_enabled", "1 for each plug-in of each server block.");
+    // The two families of a wildcard are one server.
+    let mut seen = BTreeSet::new();
     for listener in &snapshot.labels.listeners {
         for route in listener.routes.iter().filter(|route| route.counted) {
             for name in &route.plugins {
-                let server = listener.server.as_str();
-                family.sample(&[("server", server), ("zone", &route.zone), ("view", ""), ("name", name)], 1);
+                if seen.insert((&listener.server, &route.zone, name)) {
+                    let (server, zone) = (listener.server.as_str(), route.zone.as_str());
+                    family.sample(&[("server", server), ("zone", zone), ("view", ""), ("name", name)], 1);
+                }
             }
         }
     }
@@ -210,15 +216,17 @@ fn sum<'a>(workers: &'a [Worker], counter: impl Fn(&'a Stats) -> Option<&'a Coun
 }
 
 /// A histogram summed over workers: counts per bucket and the sum.
-#[derive(Default)]
 struct Total {
     buckets: Vec<u64>,
     sum: u64,
 }
 
 impl Total {
+    fn of_buckets(count: usize) -> Self {
+        Total { buckets: vec![0; count], sum: 0 }
+    }
+
     fn add<const N: usize>(&mut self, histogram: &Histogram<N>) {
-        self.buckets.resize(N, 0);
         for (total, bucket) in self.buckets.iter_mut().zip(&histogram.buckets) {
             *total += bucket.get();
         }
@@ -228,15 +236,6 @@ impl Total {
     fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
-}
-
-fn total<'a, const N: usize>(
-    workers: &'a [Worker],
-    histogram: impl Fn(&'a Stats) -> Option<&'a Histogram<N>>,
-) -> Total {
-    let mut total = Total { buckets: vec![0; N], sum: 0 };
-    workers.iter().filter_map(|worker| histogram(&worker.stats)).for_each(|h| total.add(h));
-    total
 }
 
 #[cfg(test)]

@@ -2,14 +2,15 @@
 
 use nodens_core::stats::Counter;
 use nodens_core::{DropReason, Rejection, Stats};
+use nodens_runtime::{CloseReason, Vitals};
 
-use super::{Snapshot, sum};
+use super::{Snapshot, Worker, sum};
 use crate::admin::exposition::{Exposition, Kind};
 
 /// Name, help and where the number is.
 type Simple = (&'static str, &'static str, fn(&Stats) -> &Counter);
 
-const COUNTERS: [Simple; 6] = [
+const COUNTERS: [Simple; 7] = [
     ("nodens_coalesced_total", "Queries that joined a lookup already under way.", |s| &s.coalesced),
     ("nodens_failure_cache_hits_total", "Queries answered from the table of recent failures.", |s| {
         &s.failure_hits
@@ -23,6 +24,11 @@ const COUNTERS: [Simple; 6] = [
         "Replies with bytes after their last record, which were cut off.",
         |s| &s.trailing_bytes_cut,
     ),
+    (
+        "nodens_upstream_sockets_exhausted_total",
+        "Upstream sockets that were needed while the ceiling was reached.",
+        |s| &s.paths_exhausted,
+    ),
     ("nodens_truncated_total", "Answers that had to be truncated.", |s| &s.truncated),
 ];
 
@@ -30,6 +36,19 @@ const GAUGES: [Simple; 3] = [
     ("nodens_lookups", "Lookups in flight.", |s| &s.lookups),
     ("nodens_waiters", "Clients waiting for a lookup.", |s| &s.waiters),
     ("nodens_upstream_sockets", "Upstream sockets open.", |s| &s.paths),
+];
+
+const SOCKETS: [(&str, &str, fn(&Vitals) -> &Counter); 4] = [
+    ("nodens_tcp_connections_opened_total", "TCP connections accepted from clients.", |v| {
+        &v.connections_opened
+    }),
+    (
+        "nodens_tcp_connections_refused_total",
+        "TCP connections turned away because all others were busy.",
+        |v| &v.connections_refused,
+    ),
+    ("nodens_accept_failures_total", "TCP connections that could not be accepted.", |v| &v.accept_failures),
+    ("nodens_udp_send_failures_total", "UDP answers that the kernel did not take.", |v| &v.udp_send_failures),
 ];
 
 pub(super) fn write(snapshot: &Snapshot<'_>, out: &mut Exposition) {
@@ -76,9 +95,32 @@ pub(super) fn write(snapshot: &Snapshot<'_>, out: &mut Exposition) {
     }
     out.family(Kind::Gauge, "nodens_runtime", "Always 1; the label names what drives the sockets.")
         .sample(&[("name", snapshot.runtime)], 1);
+    let lost = sum(workers, |s| Some(&s.events_lost)) + vital(workers, |v| &v.events_dropped);
     out.counter(
         "nodens_log_events_lost_total",
         "Log events dropped because they came faster than they could be written.",
-        snapshot.control.events_lost.get(),
+        lost,
     );
+    sockets(workers, out);
+}
+
+fn sockets(workers: &[Worker], out: &mut Exposition) {
+    let open = vital(workers, |v| &v.connections);
+    out.gauge("nodens_tcp_connections", "TCP connections of clients that are open now.", open);
+    for (name, help, counter) in SOCKETS {
+        out.counter(name, help, vital(workers, counter));
+    }
+    let mut family = out.family(
+        Kind::Counter,
+        "nodens_tcp_connections_closed_total",
+        "TCP connections of clients that ended, by reason.",
+    );
+    for (i, reason) in CloseReason::LABELS.iter().enumerate() {
+        family.sample(&[("reason", reason)], vital(workers, |v| &v.connections_closed[i]));
+    }
+}
+
+/// The sum of one socket counter over all workers.
+fn vital(workers: &[Worker], counter: impl Fn(&Vitals) -> &Counter) -> u64 {
+    workers.iter().map(|worker| counter(&worker.vitals).get()).sum()
 }

@@ -1,9 +1,10 @@
 //! `coredns_dns_*`: what clients asked and what they got, per listening address and zone.
 
-use nodens_core::Stats;
-use nodens_core::stats::{DURATION_BOUNDS_US, RCODE_LABELS, RouteStats, SIZE_BOUNDS, TYPE_LABELS};
+use nodens_core::stats::{
+    Counter, DURATION_BOUNDS_US, Histogram, RCODE_LABELS, RouteStats, SIZE_BOUNDS, Sizes, TYPE_LABELS,
+};
 
-use super::{Snapshot, US_PER_S, sum, total};
+use super::{Snapshot, Total, US_PER_S};
 use crate::admin::exposition::{Exposition, Kind};
 
 const PROTOCOLS: [&str; 2] = ["udp", "tcp"];
@@ -12,46 +13,65 @@ const FAMILIES: [&str; 2] = ["1", "2"];
 /// The zone label of queries that no server block is for.
 const DROPPED: &str = "dropped";
 
-/// One series' worth of labels and where its numbers are.
+/// The labels of a series and where its numbers are.
 struct Place<'a> {
-    listener: usize,
-    route: usize,
     server: &'a str,
     zone: &'a str,
     /// Who answers; nobody does for names outside all zones.
     plugin: &'static str,
+    /// Listener and route. Several only for wildcards: `:53` is one server for CoreDNS and one listener per family here.
+    at: Vec<(usize, usize)>,
 }
 
 impl Place<'_> {
-    fn stats<'s>(&self, stats: &'s Stats) -> Option<&'s RouteStats> {
-        stats.routes.get(self.listener)?.get(self.route)
+    fn sum(&self, snapshot: &Snapshot<'_>, counter: impl Fn(&RouteStats) -> &Counter) -> u64 {
+        self.stats(snapshot).map(|stats| counter(stats).get()).sum()
+    }
+
+    fn total<const N: usize>(
+        &self,
+        snapshot: &Snapshot<'_>,
+        histogram: impl Fn(&RouteStats) -> &Histogram<N>,
+    ) -> Total {
+        let mut total = Total::of_buckets(N);
+        self.stats(snapshot).for_each(|stats| total.add(histogram(stats)));
+        total
+    }
+
+    fn stats<'s>(&'s self, snapshot: &'s Snapshot<'_>) -> impl Iterator<Item = &'s RouteStats> {
+        snapshot.workers.iter().flat_map(|worker| {
+            self.at.iter().filter_map(|(listener, route)| worker.stats.routes.get(*listener)?.get(*route))
+        })
     }
 }
 
-/// Every route that is counted, then for each listener the queries outside its zones, if there were any.
+/// Every route that is counted, then the queries outside the zones of a listener, if there were any.
 fn places<'a>(snapshot: &Snapshot<'a>) -> Vec<Place<'a>> {
-    let mut places = Vec::new();
-    for (listener, labels) in snapshot.labels.listeners.iter().enumerate() {
-        let server = labels.server.as_str();
-        for (route, route_labels) in labels.routes.iter().enumerate().filter(|(_, route)| route.counted) {
-            places.push(Place { listener, route, server, zone: &route_labels.zone, plugin: "forward" });
+    let mut places: Vec<Place<'a>> = Vec::new();
+    let mut add = |server: &'a str, zone: &'a str, plugin: &'static str, at: (usize, usize)| match places
+        .iter_mut()
+        .find(|place| (place.server, place.zone) == (server, zone))
+    {
+        Some(place) => place.at.push(at),
+        None => places.push(Place { server, zone, plugin, at: vec![at] }),
+    };
+    for (l, listener) in snapshot.labels.listeners.iter().enumerate() {
+        for (r, route) in listener.routes.iter().enumerate().filter(|(_, route)| route.counted) {
+            add(&listener.server, &route.zone, "forward", (l, r));
         }
-        let outside = Place { listener, route: labels.routes.len(), server, zone: DROPPED, plugin: "" };
-        if total(snapshot.workers, |s| outside.stats(s).map(|r| &r.duration)).count() > 0 {
-            places.push(outside);
-        }
+        add(&listener.server, DROPPED, "", (l, listener.routes.len()));
     }
+    places.retain(|place| place.zone != DROPPED || place.total(snapshot, |r| &r.duration).count() > 0);
     places
 }
 
 pub(super) fn write(snapshot: &Snapshot<'_>, out: &mut Exposition) {
     let places = places(snapshot);
     requests(snapshot, &places, out);
-    let workers = snapshot.workers;
 
     let mut family = out.family(Kind::Counter, "coredns_dns_do_requests_total", "Queries with the DO bit.");
     for place in &places {
-        let value = sum(workers, |s| place.stats(s).map(|r| &r.do_requests));
+        let value = place.sum(snapshot, |r| &r.do_requests);
         family.sample(&[("server", place.server), ("zone", place.zone), ("view", "")], value);
     }
 
@@ -61,7 +81,7 @@ pub(super) fn write(snapshot: &Snapshot<'_>, out: &mut Exposition) {
         "Time from a query to its answer.",
     );
     for place in &places {
-        let total = total(workers, |s| place.stats(s).map(|r| &r.duration));
+        let total = place.total(snapshot, |r| &r.duration);
         let labels = [("server", place.server), ("zone", place.zone), ("view", "")];
         family.histogram(&labels, &DURATION_BOUNDS_US, &total.buckets, total.sum, US_PER_S);
     }
@@ -79,8 +99,7 @@ fn requests(snapshot: &Snapshot<'_>, places: &[Place<'_>], out: &mut Exposition)
         for (p, proto) in PROTOCOLS.iter().enumerate() {
             for (f, address_family) in FAMILIES.iter().enumerate() {
                 for t in 0..=TYPE_LABELS.len() {
-                    let counter = |s| place.stats(s).map(|r| &r.requests[p][f][t]);
-                    let value = sum(snapshot.workers, counter);
+                    let value = place.sum(snapshot, |r| &r.requests[p][f][t]);
                     if value == 0 {
                         continue;
                     }
@@ -106,12 +125,12 @@ fn sizes(
     out: &mut Exposition,
     name: &'static str,
     help: &'static str,
-    of: impl Fn(&RouteStats) -> &[nodens_core::stats::Sizes; 2],
+    of: impl Fn(&RouteStats) -> &[Sizes; 2],
 ) {
     let mut family = out.family(Kind::Histogram, name, help);
     for place in places {
         for (p, proto) in PROTOCOLS.iter().enumerate() {
-            let total = total(snapshot.workers, |s| place.stats(s).map(|r| &of(r)[p]));
+            let total = place.total(snapshot, |r| &of(r)[p]);
             if total.count() == 0 {
                 continue;
             }
@@ -125,7 +144,7 @@ fn responses(snapshot: &Snapshot<'_>, places: &[Place<'_>], out: &mut Exposition
     let mut family = out.family(Kind::Counter, "coredns_dns_responses_total", "Answers by RCODE.");
     for place in places {
         for (i, rcode) in RCODE_LABELS.iter().enumerate() {
-            let value = sum(snapshot.workers, |s| place.stats(s).map(|r| &r.responses[i]));
+            let value = place.sum(snapshot, |r| &r.responses[i]);
             if value == 0 {
                 continue;
             }

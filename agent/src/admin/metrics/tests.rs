@@ -68,8 +68,11 @@ impl World {
                 .map(|apex| ZoneLabels { server: SERVER.to_owned(), zones: apex.to_string() })
                 .collect(),
         };
-        let worker =
-            || Worker { stats: Arc::new(Stats::new(&config)), heartbeat_age: Duration::from_millis(20) };
+        let worker = || Worker {
+            stats: Arc::new(Stats::new(&config)),
+            vitals: Arc::default(),
+            heartbeat_age: Duration::from_millis(20),
+        };
         World {
             workers: vec![worker(), worker()],
             config,
@@ -133,6 +136,21 @@ fn m92_queries_are_summed_over_workers_and_kept_apart_by_zone() {
     let sizes = with(&[("proto", "udp"), ("le", "200")]);
     assert_eq!(parsed.value("coredns_dns_response_size_bytes_bucket", &sizes), Some(2.0));
     assert_eq!(parsed.series("coredns_dns_request_size_bytes_count"), 0);
+}
+
+#[test]
+fn both_families_of_a_wildcard_are_one_server() {
+    let mut world = World::new();
+    world.config.listeners.push(world.config.listeners[0].clone());
+    world.labels.listeners.push(world.labels.listeners[0].clone());
+    world.workers[0].stats = Arc::new(Stats::new(&world.config));
+    for listener in &world.workers[0].stats.routes {
+        listener[0].requests[0][0][type_label(28)].add(1);
+    }
+    let parsed = world.parsed();
+    let place = [("server", SERVER), ("zone", "."), ("view", "")];
+    let asked = [&place[..], &[("proto", "udp"), ("family", "1"), ("type", "AAAA")]].concat();
+    assert_eq!(parsed.value("coredns_dns_requests_total", &asked), Some(2.0));
 }
 
 #[test]
@@ -204,7 +222,9 @@ fn upstreams_of_one_address_are_one_server() {
 #[test]
 fn what_the_process_says_about_itself_is_there() {
     let world = World::new();
-    world.control.events_lost.add(3);
+    world.workers[0].vitals.events_dropped.add(1);
+    world.workers[1].stats.events_lost.add(2);
+    world.workers[1].vitals.connections_closed[1].add(4);
     world.workers[0].stats.dropped[1].add(1);
     world.workers[1].stats.lookups.set(6);
     world.health.duration.observe(400, &PROBE_BOUNDS_US);
@@ -215,6 +235,7 @@ fn what_the_process_says_about_itself_is_there() {
     assert_eq!(parsed.value("coredns_health_request_duration_seconds_count", &[]), Some(1.0));
     assert_eq!(parsed.value("nodens_runtime", &[("name", "tokio")]), Some(1.0));
     assert_eq!(parsed.value("nodens_log_events_lost_total", &[]), Some(3.0));
+    assert_eq!(parsed.value("nodens_tcp_connections_closed_total", &[("reason", "idle")]), Some(4.0));
     assert_eq!(parsed.value("nodens_queries_dropped_total", &[("reason", "response")]), Some(1.0));
     assert_eq!(parsed.value("nodens_lookups", &[]), Some(6.0));
     assert_eq!(parsed.value("nodens_worker_heartbeat_age_seconds", &[("worker", "1")]), Some(0.02));

@@ -32,7 +32,7 @@ impl Peer {
 
     /// Replies with one RCODE.
     fn replies(&self, snapshot: &Snapshot<'_>, rcode: usize) -> Total {
-        let mut total = Total::default();
+        let mut total = Total::of_buckets(DURATION_BOUNDS_US.len() + 1);
         let all = snapshot.workers.iter().flat_map(|worker| self.stats(&worker.stats));
         all.for_each(|stats| total.add(&stats.duration[rcode]));
         total
