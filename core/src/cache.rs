@@ -12,7 +12,7 @@ mod sieve;
 
 pub use answer::{Answer, AnswerMeta, AnswerRef, ReplyFrame, Ttls, render};
 pub use key::{Key, KeyFields};
-pub use policy::{Judgement, judge};
+pub use policy::{Judgement, SOALESS_TTL_MAX_S, answers_question, judge};
 pub use shard::{ClassUsage, Prepared, Removed, SWEEP_SLOTS, Shard, ShardUsage};
 
 use crate::hash::HashKeys;
