@@ -35,8 +35,18 @@ pub(crate) async fn serve_datagrams<C: Cache + 'static>(
     path: Path,
     socket: Rc<UdpSocket>,
 ) {
-    while worker.sockets.borrow().holds(path) && socket.readable().await.is_ok() {
-        receive_datagram(&worker, path, &socket);
+    while worker.sockets.borrow().holds(path) {
+        // An ICMP error comes as an error alone, not as something to read.
+        let Ok(ready) = socket.ready(Interest::READABLE | Interest::ERROR).await else { return };
+        if ready.is_error() {
+            // tokio keeps the mark until it is told that nothing is left.
+            let _ = socket.try_io(Interest::ERROR, || io::Result::<()>::Err(ErrorKind::WouldBlock.into()));
+            if let Ok(Some(e)) = socket.take_error() {
+                worker.turn(|turn| turn.path_event(path, path_event(&e)));
+            }
+        } else {
+            receive_datagram(&worker, path, &socket);
+        }
         consume_budget().await;
     }
 }
