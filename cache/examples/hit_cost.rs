@@ -3,7 +3,7 @@
 //! `cargo run --release -p nodens-cache --example hit_cost`
 //!
 //! One thread alone, then two at once, over a set of names that fits the processor's caches and one that does not; last with a
-//! writer that inserts as a node with many misses does. A help for thinking, not a gate: it measures time on whatever machine it runs on.
+//! writer that inserts as a node with many misses does. At the end: what an insert of a new name costs when the cache is full. A help for thinking, not a gate: it measures time on whatever machine it runs on.
 #![expect(clippy::print_stdout, reason = "an example that prints its findings")]
 
 use nodens_cache::SharedCache;
@@ -67,6 +67,30 @@ fn hits(cache: &SharedCache, messages: &[Vec<u8>], seed: u32) -> f64 {
     nanoseconds
 }
 
+/// The part of a hit that the cache has no influence on: reading the question, building its key, hashing it.
+fn hashes(cache: &SharedCache, messages: &[Vec<u8>]) -> f64 {
+    let mut state = 1u32;
+    let start = std::time::Instant::now();
+    for _ in 0..LOOKUPS {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        black_box(key(cache, &messages[(state >> 8) as usize % messages.len()]).hash());
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(LOOKUPS)
+}
+
+/// Inserts new names into a full cache; returns the time of one insert in nanoseconds, its key included.
+fn insert_when_full() -> f64 {
+    const INSERTS: u32 = 200_000;
+    let cache = SharedCache::new(8 << 20, &Seed([1; 32]));
+    let messages: Vec<Vec<u8>> = (0..2 * INSERTS).map(question).collect();
+    let (before, measured) = messages.split_at(INSERTS as usize);
+    before.iter().for_each(|message| put(&cache, &key(&cache, message)));
+    assert!(cache.usage().table.evictions() > 0, "the cache should be full");
+    let start = std::time::Instant::now();
+    measured.iter().for_each(|message| put(&cache, &key(&cache, message)));
+    start.elapsed().as_nanos() as f64 / f64::from(INSERTS)
+}
+
 fn main() {
     println!("names   threads  ns per hit (each thread)");
     for names in [1, 1_000, 50_000] {
@@ -76,6 +100,7 @@ fn main() {
             put(&cache, &key(&cache, message));
         }
         let (cache, messages) = (&cache, &messages);
+        println!("{names:<7} 1        {:.0} of it for the key and its hash", hashes(cache, messages));
         println!("{names:<7} 1        {:.0}", hits(cache, messages, 1));
         std::thread::scope(|scope| {
             let threads = [1, 2].map(|seed| scope.spawn(move || hits(cache, messages, seed)));
@@ -104,4 +129,5 @@ fn main() {
             );
         });
     }
+    println!("an insert into a full cache: {:.0} ns", insert_when_full());
 }

@@ -176,7 +176,7 @@ fn stress_answers_are_whole_and_the_figures_add_up() {
                         }
                         None => {
                             let bytes = vec![fill; (state >> 8) as usize % 3_000];
-                            let kind = if name % 3 == 0 { Kind::NxDomain } else { Kind::Positive };
+                            let kind = if name.is_multiple_of(3) { Kind::NxDomain } else { Kind::Positive };
                             let inserted = cache.insert(&key, answer(kind, name, &bytes), rules(150));
                             stored.fetch_add(u64::from(inserted == Inserted::Stored), Relaxed);
                         }
