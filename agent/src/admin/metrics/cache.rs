@@ -11,6 +11,9 @@ const CLASSES: [&str; 2] = ["success", "denial"];
 /// Index into the configuration's zones, and what the zone is called.
 type Zone<'a> = (usize, &'a ZoneLabels);
 
+/// Name, help and where the number is.
+type Simple = (&'static str, &'static str, fn(&ZoneStats) -> &Counter);
+
 pub(super) fn write(snapshot: &Snapshot<'_>, out: &mut Exposition) {
     let zones: Vec<Zone<'_>> = snapshot
         .labels
@@ -44,7 +47,7 @@ pub(super) fn write(snapshot: &Snapshot<'_>, out: &mut Exposition) {
         }
     }
 
-    let counters: [(&'static str, &'static str, fn(&ZoneStats) -> &Counter); 3] = [
+    let counters: [Simple; 3] = [
         ("coredns_cache_requests_total", "Queries that looked into the cache.", |s| &s.cache_requests),
         ("coredns_cache_misses_total", "Queries that were not in the cache.", |s| &s.misses),
         (

@@ -8,9 +8,9 @@ use super::{Snapshot, Worker, sum};
 use crate::admin::exposition::{Exposition, Kind};
 
 /// Name, help and where the number is.
-type Simple = (&'static str, &'static str, fn(&Stats) -> &Counter);
+type Simple<T> = (&'static str, &'static str, fn(&T) -> &Counter);
 
-const COUNTERS: [Simple; 7] = [
+const COUNTERS: [Simple<Stats>; 7] = [
     ("nodens_coalesced_total", "Queries that joined a lookup already under way.", |s| &s.coalesced),
     ("nodens_failure_cache_hits_total", "Queries answered from the table of recent failures.", |s| {
         &s.failure_hits
@@ -32,13 +32,13 @@ const COUNTERS: [Simple; 7] = [
     ("nodens_truncated_total", "Answers that had to be truncated.", |s| &s.truncated),
 ];
 
-const GAUGES: [Simple; 3] = [
+const GAUGES: [Simple<Stats>; 3] = [
     ("nodens_lookups", "Lookups in flight.", |s| &s.lookups),
     ("nodens_waiters", "Clients waiting for a lookup.", |s| &s.waiters),
     ("nodens_upstream_sockets", "Upstream sockets open.", |s| &s.paths),
 ];
 
-const SOCKETS: [(&str, &str, fn(&Vitals) -> &Counter); 4] = [
+const SOCKETS: [Simple<Vitals>; 4] = [
     ("nodens_tcp_connections_opened_total", "TCP connections accepted from clients.", |v| {
         &v.connections_opened
     }),
