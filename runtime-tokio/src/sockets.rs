@@ -54,6 +54,11 @@ impl Sockets {
         self.connections.insert(id, (stream, task));
     }
 
+    /// Whether a client's connection is still open.
+    pub(crate) fn holds_connection(&self, id: ConnectionId) -> bool {
+        self.connections.contains_key(&id)
+    }
+
     fn add_path(&mut self, opened: OpenedPath) {
         let index = opened.path.slot as usize;
         if self.paths.len() <= index {

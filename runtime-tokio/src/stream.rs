@@ -86,9 +86,9 @@ pub(crate) async fn accept<C: Cache + 'static>(worker: Rc<Worker<C>>, id: Listen
     }
 }
 
-/// Serves one connection until it is closed, which ends this task from outside.
+/// Serves one connection until it is closed.
 async fn serve<C: Cache + 'static>(worker: Rc<Worker<C>>, id: ConnectionId, client: Rc<ClientStream>) {
-    loop {
+    while worker.sockets.borrow().holds_connection(id) {
         let ready = select! {
             biased;
             () = client.changed.notified() => continue,

@@ -128,7 +128,7 @@ impl UpstreamStream {
     }
 }
 
-/// Connects and serves one connection until it is closed, by the upstream or, which ends this task from outside, by the core.
+/// Connects and serves one connection until it is closed, by the upstream or by the core.
 pub(crate) async fn serve_stream<C: Cache + 'static>(
     worker: Rc<Worker<C>>,
     path: Path,
@@ -150,7 +150,7 @@ pub(crate) async fn serve_stream<C: Cache + 'static>(
 /// Returns when the connection is of no more use.
 async fn exchange<C: Cache + 'static>(worker: &Rc<Worker<C>>, path: Path, upstream: &UpstreamStream) {
     let mut framing = StreamFraming::new();
-    loop {
+    while worker.sockets.borrow().holds(path) {
         let ready = select! {
             biased;
             () = upstream.changed.notified() => continue,

@@ -3,11 +3,9 @@
 
 use nodens_cache::SharedCache;
 use nodens_core::cache::{AnswerRef, Cache, Entry, InsertRules, Inserted, Key};
-use nodens_core::config::{CacheRules, ForwardRules, ForwardZone, Listener, Policy, Route, UpstreamConfig};
 use nodens_core::hash::HashKeys;
-use nodens_core::wire::Name;
-use nodens_core::{Config, Instant, Seed, UpstreamId, ZoneId};
-use nodens_runtime::conformance::harness::{Running, start, start_with};
+use nodens_core::{Instant, Seed};
+use nodens_runtime::conformance::{Running, forwarding_to, start, start_with};
 use nodens_runtime::worker::WorkerFailure;
 use nodens_runtime::{ClientLimits, CloseReason};
 use nodens_runtime_tokio::Tokio;
@@ -20,36 +18,13 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(100);
 
-/// Everything is cached and forwarded to `upstream`.
-fn config(upstream: SocketAddr) -> Config {
-    Config {
-        listeners: vec![Listener { routes: vec![Route { apex: Name::root(), zone: 0 }] }],
-        zones: vec![ForwardZone {
-            id: ZoneId(0),
-            cache: Some(CacheRules::coredns()),
-            forward: Some(ForwardRules {
-                from: Name::root(),
-                upstreams: vec![UpstreamId(0)],
-                policy: Policy::Sequential,
-                max_concurrent: 0,
-            }),
-            udp_size_max: 1232,
-            log_queries: true,
-            log_errors: true,
-        }],
-        upstreams: vec![UpstreamConfig::new(upstream)],
-        trust_ad: true,
-        limits: Default::default(),
-    }
-}
-
 fn address_of(query: &Received) -> nodens_testkit::Response {
     query.response().answer("@ 300 IN A 192.0.2.1")
 }
 
 fn forwarder() -> (Running, Upstream) {
     let upstream = Upstream::start(answers(address_of));
-    (start::<Tokio>(config(upstream.addr())), upstream)
+    (start::<Tokio>(forwarding_to(upstream.addr())), upstream)
 }
 
 #[test]
@@ -64,6 +39,8 @@ fn both_transports_are_served_from_one_cache() {
     assert_eq!(reply.answer_lines(), ["www.example. A 192.0.2.1"]);
     assert_eq!(upstream.count(), 1);
     assert_eq!(server.sum(|stats| &stats.zones[0].hits_success), 8);
+    let padded = Query::new("www.example.", "A").edns(1232).pad_to(4096).bytes();
+    assert_eq!(ask_udp(server.addr, &padded).expect("an answer to a long query").rcode, 0);
     server.stop(SHORT);
 }
 
@@ -79,7 +56,7 @@ fn a_truncated_answer_is_fetched_over_tcp() {
         }
         vec![Action::Send(response.bytes())]
     });
-    let server = start::<Tokio>(config(upstream.addr()));
+    let server = start::<Tokio>(forwarding_to(upstream.addr()));
     let reply = ask_tcp(server.addr, &Query::new("large.example.", "A").bytes()).expect("an answer");
     assert_eq!(reply.answer_lines().len(), 200);
     assert_eq!((upstream.udp_count(), upstream.tcp_count()), (1, 1));
@@ -94,7 +71,7 @@ fn a_hundred_pipelined_queries_are_answered_after_the_clients_fin() {
         let pause = if query.qname.starts_with("slow") { 60 } else { 0 };
         vec![Action::Delay(Duration::from_millis(pause)), Action::Send(address_of(query).bytes())]
     });
-    let server = start::<Tokio>(config(upstream.addr()));
+    let server = start::<Tokio>(forwarding_to(upstream.addr()));
     let mut client = TcpClient::connect(server.addr).expect("connected");
     let mut burst = vec![];
     for id in 0..100u16 {
@@ -136,7 +113,7 @@ fn a_client_that_does_not_read_costs_itself_only() {
     let upstream = Upstream::start(answers(|query| {
         (0..200).fold(query.response(), |r, host| r.answer(&format!("@ 300 IN A 192.0.2.{host}")))
     }));
-    let server = start::<Tokio>(config(upstream.addr()));
+    let server = start::<Tokio>(forwarding_to(upstream.addr()));
     let query = Query::new("large.example.", "A").edns(4096).bytes();
     let framed = [&(query.len() as u16).to_be_bytes(), &query[..]].concat();
     let mut deaf = TcpStream::connect(server.addr).expect("connected");
@@ -165,7 +142,7 @@ fn idle_connections_over_the_cap_make_room_for_new_ones() {
     let limits = ClientLimits { connections_max: 20, per_source_max: 20, bytes_held_max: 1 << 20 };
     let cache = Arc::new(SharedCache::new(1 << 20, &Seed([1; 32])));
     let here = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = start_with::<Tokio, _>(config(upstream.addr()), cache, here, 1, limits);
+    let server = start_with::<Tokio, _>(forwarding_to(upstream.addr()), cache, here, 1, limits);
     let query = Query::new("www.example.", "A").bytes();
     let mut idle: Vec<_> = (0..200).map(|_| TcpClient::connect(server.addr).expect("connected")).collect();
     assert!(ask_tcp(server.addr, &query).is_some());
@@ -180,7 +157,7 @@ fn idle_connections_over_the_cap_make_room_for_new_ones() {
 fn a_refused_upstream_is_noticed_at_once() {
     let upstream = Upstream::start(answers(address_of));
     upstream.stop();
-    let server = start::<Tokio>(config(upstream.addr()));
+    let server = start::<Tokio>(forwarding_to(upstream.addr()));
     let started = std::time::Instant::now();
     let reply = ask_udp(server.addr, &Query::new("www.example.", "A").bytes()).expect("an answer");
     assert_eq!(reply.rcode, 2);
@@ -196,7 +173,7 @@ fn an_upstream_connection_that_breaks_is_reported() {
             nodens_testkit::Transport::Udp => vec![Action::Send(query.response().tc().bytes())],
             nodens_testkit::Transport::Tcp => vec![end.clone()],
         });
-        let server = start::<Tokio>(config(upstream.addr()));
+        let server = start::<Tokio>(forwarding_to(upstream.addr()));
         let started = std::time::Instant::now();
         let query = Query::new("www.example.", "A").bytes();
         let reply = ask_tcp(server.addr, &query).expect("an answer, not silence");
@@ -213,7 +190,7 @@ fn a_wildcard_listener_answers_from_the_address_asked() {
     let cache = Arc::new(SharedCache::new(1 << 20, &Seed([1; 32])));
     let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let limits = ClientLimits::per_worker(1);
-    let server = start_with::<Tokio, _>(config(upstream.addr()), cache, everywhere, 1, limits);
+    let server = start_with::<Tokio, _>(forwarding_to(upstream.addr()), cache, everywhere, 1, limits);
     let asked = SocketAddr::from(([127, 5, 5, 5], server.addr.port()));
     let client = UdpClient::bind(SocketAddr::from(([127, 0, 0, 9], 0)));
     let query = Query::new("www.example.", "A").bytes();
@@ -231,7 +208,7 @@ fn stopping_finishes_what_is_in_flight_and_refuses_the_rest() {
     let upstream = Upstream::start(|query: &Received| {
         vec![Action::Delay(Duration::from_millis(300)), Action::Send(address_of(query).bytes())]
     });
-    let server = start::<Tokio>(config(upstream.addr()));
+    let server = start::<Tokio>(forwarding_to(upstream.addr()));
     let addr = server.addr;
     let query = Query::new("www.example.", "A").bytes();
     let (udp, mut tcp) = (UdpClient::new(), TcpClient::connect(addr).expect("connected"));
@@ -257,7 +234,7 @@ fn stopping_finishes_what_is_in_flight_and_refuses_the_rest() {
 #[test]
 fn stopping_does_not_wait_beyond_its_deadline() {
     let upstream = Upstream::start(|_: &Received| vec![Action::Drop]);
-    let server = start::<Tokio>(config(upstream.addr()));
+    let server = start::<Tokio>(forwarding_to(upstream.addr()));
     UdpClient::new().send(server.addr, &Query::new("www.example.", "A").bytes());
     assert!(upstream.wait_for_count(1, LONG));
     let started = std::time::Instant::now();
@@ -315,7 +292,7 @@ fn a_panic_ends_the_worker_and_comes_out_of_join() {
     let cache = Arc::new(PanickingCache(HashKeys::new(&Seed([1; 32]))));
     let here = SocketAddr::from(([127, 0, 0, 1], 0));
     let limits = ClientLimits::per_worker(1);
-    let mut server = start_with::<Tokio, _>(config(upstream.addr()), cache, here, 1, limits);
+    let mut server = start_with::<Tokio, _>(forwarding_to(upstream.addr()), cache, here, 1, limits);
     UdpClient::new().send(server.addr, &Query::new("www.example.", "A").bytes());
     assert!(server.wait_until(|s| s.workers[0].is_finished()));
     let end = server.workers.remove(0).join().expect_err("a panic is a failure");

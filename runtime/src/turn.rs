@@ -139,14 +139,16 @@ impl<C: Cache> Engine<C> {
     ) -> Self {
         let now = clock.now();
         vitals.turn(now);
+        let mut forwarder = Forwarder::new(config, cache, seed, now);
+        forwarder.handle_wall_clock(now, clock::unix_seconds());
         Engine {
-            forwarder: Forwarder::new(config, cache, seed, now),
+            forwarder,
             clients: TcpClients::new(clients),
             clock,
             scratch: Scratch::new(),
             events,
             vitals,
-            wall_clock_due: now,
+            wall_clock_due: now + WALL_CLOCK_PERIOD,
             carried: vec![],
             unfinished: false,
             wake_at: now,

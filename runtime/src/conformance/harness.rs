@@ -7,13 +7,41 @@ use crate::worker::{Runtime, WorkerHandle, WorkerSpec};
 use arc_swap::ArcSwap;
 use nodens_cache::SharedCache;
 use nodens_core::cache::Cache;
+use nodens_core::config::{
+    CacheRules, ForwardRules, ForwardZone, Limits, Listener, Policy, Route, UDP_SIZE_DEFAULT, UpstreamConfig,
+};
 use nodens_core::stats::Counter;
-use nodens_core::{Config, Duration, Event, Seed, Stats};
+use nodens_core::wire::Name;
+use nodens_core::{Config, Duration, Event, Seed, Stats, UpstreamId, ZoneId};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, mpsc};
 
 /// Enough for any test, little enough to be filled by one.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// A configuration with one listener that caches everything and forwards it to `upstream`, and logs both queries and failures.
+pub fn forwarding_to(upstream: SocketAddr) -> Config {
+    let forward = ForwardRules {
+        from: Name::root(),
+        upstreams: vec![UpstreamId(0)],
+        policy: Policy::Sequential,
+        max_concurrent: 0,
+    };
+    Config {
+        listeners: vec![Listener { routes: vec![Route { apex: Name::root(), zone: 0 }] }],
+        zones: vec![ForwardZone {
+            id: ZoneId(0),
+            cache: Some(CacheRules::coredns()),
+            forward: Some(forward),
+            udp_size_max: UDP_SIZE_DEFAULT,
+            log_queries: true,
+            log_errors: true,
+        }],
+        upstreams: vec![UpstreamConfig::new(upstream)],
+        trust_ad: true,
+        limits: Limits::default(),
+    }
+}
 
 /// A running server.
 #[derive(Debug)]

@@ -4,4 +4,4 @@
 
 pub mod harness;
 
-pub use harness::{Running, start};
+pub use harness::{Running, forwarding_to, start, start_with};
