@@ -260,6 +260,33 @@ fn expired_entries_leave_before_fresh_ones_and_are_no_evictions() {
 }
 
 #[test]
+fn what_has_expired_when_it_is_evicted_is_no_eviction() {
+    let mut shard = Shard::new(BIG);
+    for n in 0..100 {
+        shard.insert(&key(n), answer(Kind::Positive, b"x"), lasting(START, Duration::from_secs(5)), NO_CAP);
+    }
+    // The cap makes four leave beside those that the look for expired ones finds.
+    let later = START + Duration::from_secs(5);
+    shard.insert(&key(100), answer(Kind::Positive, b"x"), lasting(later, HOUR), 10);
+    let usage = shard.usage();
+    assert_eq!((usage.entries, usage.expired, usage.evictions()), (93, 8, 0));
+}
+
+#[test]
+fn r17_a_failure_replaces_an_answer_that_has_expired_but_is_still_there() {
+    let mut shard = Shard::new(BIG);
+    for n in 0..100 {
+        shard.insert(&key(n), answer(Kind::Positive, b"x"), lasting(START, Duration::from_secs(5)), NO_CAP);
+    }
+    let later = START + Duration::from_secs(5);
+    for n in (0..100).rev() {
+        let inserted = shard.insert(&key(n), answer(Kind::Failure, b"bad"), lasting(later, HOUR), NO_CAP);
+        assert_eq!(inserted, Inserted::Stored);
+    }
+    shard.audit();
+}
+
+#[test]
 fn r17_a_failure_replaces_no_fresh_answer() {
     let rules = |now| lasting(now, Duration::from_secs(5));
     let late = START + Duration::from_secs(5);
