@@ -55,7 +55,7 @@ pub trait LineSink {
     fn flush(&mut self);
 }
 
-/// Lines to a file or terminal, collected until [`LineSink::flush`] or until [`BUFFER_BYTES`] are full.
+/// Lines to a file or terminal, collected until [`LineSink::flush`] or until 64 KiB are full.
 #[derive(Debug)]
 pub struct Buffered<W: Write> {
     out: io::BufWriter<W>,

@@ -30,7 +30,7 @@ pub struct HealthProbe {
     pub failures: Counter,
 }
 
-/// Probes `/health` at `local` for ever. One task only may do this for one [`HealthProbe`].
+/// Probes `/health` at `local` for ever. Tasks that share a [`HealthProbe`] must share a thread: its counters have one writer.
 pub async fn run(local: SocketAddr, probe: Arc<HealthProbe>) {
     let target = reachable(local);
     let mut ticks = tokio::time::interval(PROBE_INTERVAL);

@@ -1,4 +1,4 @@
-//! The demo's upstream: [`answer`](super::answer) behind UDP and TCP sockets on the loopback, in a thread of its own.
+//! The demo's upstream: [`answer`](super::answer()) behind UDP and TCP sockets on the loopback, in a thread of its own.
 //!
 //! Every answer takes a few milliseconds, as one from another machine would, so that a hit and a miss look different in the
 //! status line. The delay is counted, not drawn: two runs of the demo behave alike. No answer waits for another.
