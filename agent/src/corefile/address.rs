@@ -3,6 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::diagnostic::quote;
+
 /// Where an HTTP endpoint listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddr {
@@ -31,7 +33,10 @@ impl ListenAddr {
             return Err(("has no port".into(), spelling()));
         };
         let Ok(port) = port.parse::<u16>() else {
-            return Err((format!("has the port `{port}`, which is not a number up to 65535"), spelling()));
+            return Err((
+                format!("has the port {}, which is not a number up to 65535", quote(port)),
+                spelling(),
+            ));
         };
         let bare = match host.strip_prefix('[') {
             Some(inner) => inner.strip_suffix(']').filter(|inner| inner.contains(':')),
@@ -47,7 +52,7 @@ impl ListenAddr {
             _ => match bare.parse() {
                 Ok(ip) => Ok(Self { ip: Some(ip), port }),
                 Err(_) => Err((
-                    format!("has the host `{bare}`, which is not an IP address"),
+                    format!("has the host {}, which is not an IP address", quote(bare)),
                     "write the IP address, `localhost`, or nothing in front of the colon".into(),
                 )),
             },

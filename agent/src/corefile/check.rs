@@ -201,6 +201,7 @@ impl Checker<'_> {
     /// CoreDNS takes it, with a warning; `repeatable` options are meant to be repeated.
     pub(crate) fn options<'d>(&mut self, plugin: &'d Directive, repeatable: &[&str]) -> Vec<&'d Directive> {
         let mut known: Vec<&Directive> = Vec::new();
+        let mut seen: Vec<&str> = Vec::new();
         for option in plugin.options() {
             let (name, span) = (option.name.text.as_str(), &option.name.span);
             let plugin = plugin.name.text.as_str();
@@ -217,7 +218,9 @@ impl Checker<'_> {
             }
             self.stand(plugin, name, span);
             self.no_block(option);
-            if !repeatable.contains(&name) && known.iter().any(|other| other.name.text == name) {
+            if !seen.contains(&name) {
+                seen.push(name);
+            } else if !repeatable.contains(&name) {
                 self.warning(
                     span,
                     format!("{} stands here twice", quote(name)),

@@ -153,7 +153,7 @@ impl Display for Diagnostic {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, "{}: {severity}: {}", self.span, self.message)?;
+        write!(f, "{}: {severity}: {}", self.span, printable(&self.message))?;
         if let Some(line) = self.span.line.checked_sub(1)
             && let Some(text) = self.span.file.text.split('\n').nth(line as usize)
         {
@@ -161,7 +161,7 @@ impl Display for Diagnostic {
             write!(f, "\n    {shown}\n    {marker}")?;
         }
         if let Some(help) = &self.help {
-            write!(f, "\nhelp: {help}")?;
+            write!(f, "\nhelp: {}", printable(help))?;
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::diagnostic::quote;
+
 /// Units and their length in nanoseconds. Both spellings of the micro sign are in use.
 const UNITS: [(&str, i128); 8] = [
     ("ns", 1),
@@ -51,12 +53,14 @@ impl DurationError {
     pub(crate) fn explain(&self) -> (String, String) {
         let spelling = "durations look like `500ms`, `30s` or `1h20m`".to_owned();
         match self {
-            Self::NoUnit(number) => {
-                ("has no unit".into(), format!("write `{number}s` for seconds; only `0` needs no unit"))
-            }
-            Self::UnknownUnit(unit) => {
-                (format!("has the unknown unit `{unit}`"), "the units are ns, us, ms, s, m and h".into())
-            }
+            Self::NoUnit(number) => (
+                "has no unit".into(),
+                format!("write {} for seconds; only `0` needs no unit", quote(&format!("{number}s"))),
+            ),
+            Self::UnknownUnit(unit) => (
+                format!("has the unknown unit {}", quote(unit)),
+                "the units are ns, us, ms, s, m and h".into(),
+            ),
             Self::TooLong => ("is too long".into(), "the longest duration is about 292 years".into()),
             Self::NotADuration => ("is not a duration".into(), spelling),
         }
@@ -88,9 +92,7 @@ pub(crate) fn parse_go_duration(text: &str) -> Result<i64, DurationError> {
             return Err(DurationError::NoUnit(number.to_owned()));
         }
         let Some(&(_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(DurationError::UnknownUnit(
-                unit.chars().filter(|c| !c.is_control()).take(20).collect(),
-            ));
+            return Err(DurationError::UnknownUnit(unit.to_owned()));
         };
         let whole: i128 =
             if whole.is_empty() { 0 } else { whole.parse().map_err(|_| DurationError::TooLong)? };

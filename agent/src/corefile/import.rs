@@ -25,6 +25,9 @@ const IMPORT_DEPTH_MAX: usize = 16;
 /// Tokens in the whole configuration. A thousand server blocks have some twenty thousand.
 const TOKENS_MAX: usize = 200_000;
 
+/// Imports carried out. Empty snippets that import each other add no tokens and would go on for ever.
+const IMPORTS_MAX: usize = 10_000;
+
 /// Reads `path` and everything it imports.
 pub(crate) fn read_all(path: &str, source: &dyn Source, diagnostics: &mut Vec<Diagnostic>) -> Vec<Token> {
     let mut importer = Importer {
@@ -35,6 +38,7 @@ pub(crate) fn read_all(path: &str, source: &dyn Source, diagnostics: &mut Vec<Di
         chain: vec![clean(path)],
         braces: 0,
         out: Vec::new(),
+        imports: 0,
         full: false,
     };
     match importer.file(path) {
@@ -60,7 +64,9 @@ struct Importer<'a> {
     /// Braces open at this point of the output.
     braces: usize,
     out: Vec<Token>,
-    /// `TOKENS_MAX` was hit and reported.
+    /// Imports carried out so far.
+    imports: usize,
+    /// A bound on the whole configuration was hit and reported; nothing more is read.
     full: bool,
 }
 
@@ -95,7 +101,9 @@ impl Importer<'_> {
     /// Copies tokens to the output, unfolding snippets and imports on the way.
     fn expand(&mut self, tokens: Vec<Token>) {
         let mut rest = tokens.as_slice();
-        while let Some((token, tail)) = rest.split_first() {
+        while let Some((token, tail)) = rest.split_first()
+            && !self.full
+        {
             let keyword = token.starts_line && token.kind == Kind::Word && !token.quoted;
             if keyword && self.braces == 0 && is_snippet(tail.first(), token) {
                 rest = self.define(token, tail);
@@ -105,35 +113,30 @@ impl Importer<'_> {
                 self.import(token, arguments);
                 rest = after;
             } else {
-                if !self.push(token.clone()) {
-                    return;
-                }
+                self.push(token.clone());
                 rest = tail;
             }
         }
     }
 
-    fn push(&mut self, token: Token) -> bool {
+    fn push(&mut self, token: Token) {
         match token.kind {
             Kind::Open => self.braces += 1,
             Kind::Close => self.braces = self.braces.saturating_sub(1),
             Kind::Word => {}
         }
         if self.out.len() >= TOKENS_MAX {
-            if !self.full {
-                self.full = true;
-                self.diagnostics.push(
-                    Diagnostic::error(
-                        &token.span,
-                        format!("the configuration has more than {TOKENS_MAX} words"),
-                    )
-                    .help("look for imports that import each other many times over"),
-                );
-            }
-            return false;
+            self.stop(&token.span, format!("the configuration has more than {TOKENS_MAX} words"));
+        } else {
+            self.out.push(token);
         }
-        self.out.push(token);
-        true
+    }
+
+    /// Ends the reading at a bound, with one complaint: of a part, the parser would only say that braces are missing.
+    fn stop(&mut self, span: &Span, message: String) {
+        self.full = true;
+        self.out.clear();
+        self.error(span, message, "look for imports that import each other many times over");
     }
 
     /// Takes `(name) { … }` out of the text. Returns what follows it.
@@ -204,7 +207,7 @@ impl Importer<'_> {
     fn replay(&mut self, link: String, what: &Token, mut tokens: Vec<Token>, arguments: &[Token]) {
         if self.chain.contains(&link) {
             let message = format!("{} imports itself", quote(&link));
-            self.error(&what.span, message, format!("the chain is {} -> {link}", self.chain.join(" -> ")));
+            self.error(&what.span, message, format!("the chain is {} -> {}", self.chain.join(" -> "), link));
             return;
         }
         if self.chain.len() > IMPORT_DEPTH_MAX {
@@ -213,6 +216,11 @@ impl Importer<'_> {
                 format!("imports nest deeper than {IMPORT_DEPTH_MAX}"),
                 "put the text in directly",
             );
+            return;
+        }
+        self.imports += 1;
+        if self.imports > IMPORTS_MAX {
+            self.stop(&what.span, format!("the configuration has more than {IMPORTS_MAX} imports"));
             return;
         }
         let mut missing = None;

@@ -195,7 +195,7 @@ impl Lexer<'_> {
     fn substitute(&mut self, raw: &str, span: &Span) -> String {
         let mut out = String::new();
         let mut rest = raw;
-        while let Some(at) = rest.find("{$").into_iter().chain(rest.find("{%")).min() {
+        while let Some(at) = variable(rest) {
             let close = if rest[at..].starts_with("{$") { "}" } else { "%}" };
             let inner = &rest[at + 2..];
             let Some(end) = inner.find(close).filter(|&end| end > 0) else { break };
@@ -216,13 +216,18 @@ impl Lexer<'_> {
                             quote(name)
                         ),
                     )
-                    .help(format!("set it, or give a default: `{{${name}:default}}`")),
+                    .help("set it, or give a default: `{$NAME:default}`"),
                 ),
             }
         }
         out.push_str(rest);
         out
     }
+}
+
+/// Where the next `{$` or `{%` stands.
+fn variable(text: &str) -> Option<usize> {
+    text.match_indices('{').map(|(at, _)| at).find(|at| text[at + 1..].starts_with(['$', '%']))
 }
 
 #[cfg(test)]

@@ -97,6 +97,8 @@ pub fn examine(path: &str, source: &dyn Source, options: &LoadOptions) -> (Coref
         }
     }
     diagnostic::sort(&mut diagnostics);
+    // A snippet used in several blocks is read several times.
+    diagnostics.dedup();
     // Errors first into the bound: a flood of warnings must not hide what refuses the file.
     if diagnostics.len() > DIAGNOSTICS_MAX {
         diagnostics.sort_by_key(|d| !d.is_error());

@@ -221,7 +221,13 @@ fn split_key(token: &Token, keys: &mut Vec<Token>) {
         let length = u32::try_from(part.chars().count()).unwrap_or(u32::MAX);
         if !part.is_empty() {
             let span = if literal { token.span.part(offset, length) } else { token.span.clone() };
-            keys.push(Token { text: part.to_owned(), span, ..token.clone() });
+            keys.push(Token {
+                text: part.to_owned(),
+                span,
+                kind: token.kind,
+                starts_line: token.starts_line,
+                quoted: token.quoted,
+            });
         }
         offset = offset.saturating_add(length).saturating_add(1);
     }

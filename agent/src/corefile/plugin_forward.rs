@@ -123,16 +123,17 @@ fn read_to(checker: &mut Checker<'_>, directive: &Directive, to: &[Token], forwa
     let before = checker.diagnostics.len();
     for token in to {
         upstream::read(checker, token, &mut forward.to);
+        if forward.to.len() > UPSTREAMS_MAX {
+            let message = format!("`forward` has more than {UPSTREAMS_MAX} upstreams");
+            checker.error(&token.span, message, "remove this one and those behind it");
+            break;
+        }
     }
     let complained = checker.diagnostics[before..].iter().any(super::Diagnostic::is_error);
     let span = &directive.name.span;
     if forward.to.is_empty() && !complained {
         let help = "the file named has no `nameserver` line; correct it, or write the servers' addresses";
         checker.error(span, "no valid upstream addresses found", help);
-    }
-    if forward.to.len() > UPSTREAMS_MAX {
-        let message = format!("`forward` has {} upstreams", forward.to.len());
-        checker.error(span, message, format!("write at most {UPSTREAMS_MAX}"));
     }
 }
 

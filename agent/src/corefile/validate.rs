@@ -68,7 +68,9 @@ fn server_block(checker: &mut Checker<'_>, block: &Block, corefile: &mut Corefil
             continue;
         };
         let again = seen.contains(&name);
-        seen.push(name);
+        if !again {
+            seen.push(name);
+        }
         if again && ONCE.contains(&name) {
             let message = format!("{} stands twice in this server block", quote(name));
             checker.error(span, message, "merge the two, or remove one of them");
@@ -149,7 +151,7 @@ fn zone_keys(checker: &mut Checker<'_>, key: &Token) -> Vec<ZoneKey> {
         rest = after;
         if scheme != "dns" {
             let message = format!("{} serves something else than plain DNS", quote(&key.text));
-            checker.error(&key.span, message, format!("Pods ask over UDP and TCP; write `{after}`"));
+            checker.error(&key.span, message, format!("Pods ask over UDP and TCP; write {}", quote(after)));
         }
     }
     if rest.ends_with('{') {

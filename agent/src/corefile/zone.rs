@@ -7,6 +7,8 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::diagnostic::quote;
+
 /// Longest name in characters, without the final dot (RFC 1035 §3.1: 255 octets on the wire, two of them not text).
 const NAME_MAX: usize = 253;
 
@@ -70,7 +72,7 @@ pub(crate) fn expand(text: &str) -> Result<Vec<String>, NameError> {
             IpAddr::V6(ip) => reverse_v6(ip, length),
         }),
         _ => wrong(
-            format!("has the prefix length `{length}`"),
+            format!("has the prefix length {}", quote(length)),
             format!("an address block is written ADDRESS/LENGTH with a length of 0 to {longest}"),
         ),
     }

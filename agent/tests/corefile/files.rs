@@ -1,0 +1,77 @@
+//! Whole files that people have: they are understood, and what is not there yet is refused by name and nothing else.
+
+use super::{Texts, messages};
+
+const SINGLE_ZONE: &str = include_str!("fixtures/single-zone.corefile");
+const FOUR_BLOCKS: &str = include_str!("fixtures/four-blocks.corefile");
+
+/// The file without the lines of the given options.
+fn without(text: &str, options: &[&str]) -> String {
+    text.lines().filter(|line| !options.contains(&line.trim())).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_single_zone_file_is_refused_for_two_reasons_only() {
+    let (corefile, diagnostics) = Texts::corefile(SINGLE_ZONE).examine();
+    assert_eq!(
+        messages(&diagnostics, true),
+        ["`reload` is not in nodens yet", "`force_tcp` of `forward` is not in nodens yet"]
+    );
+    assert_eq!(messages(&diagnostics, false), ["`loop` has no effect: loop detection is not there yet"]);
+    let block = &corefile.blocks[0];
+    assert!(
+        block.forward[0].force_tcp && block.loop_detection && block.reload.is_some() && !block.log.is_empty()
+    );
+}
+
+#[test]
+fn the_single_zone_file_without_them_is_taken() {
+    let corefile = Texts::corefile(without(SINGLE_ZONE, &["reload", "force_tcp"])).good();
+    let [block] = corefile.blocks.as_slice() else { panic!("{corefile:?}") };
+    assert_eq!((block.zones[0].name.as_str(), block.zones[0].port), (".", Some(53)));
+    assert_eq!(
+        block.bind[0].addresses(|_| None).unwrap(),
+        ["169.254.20.10".parse::<std::net::IpAddr>().unwrap()]
+    );
+    let cache = block.cache.as_ref().unwrap();
+    assert_eq!((cache.success.capacity, cache.success.ttl_max_s), (9984, 30));
+    assert_eq!((cache.denial.capacity, cache.denial.ttl_max_s), (9984, 5));
+    assert_eq!(block.forward[0].to[0].addr.to_string(), "172.23.0.20:53");
+    assert_eq!(block.prometheus.as_ref().unwrap().addr.to_string(), ":9253");
+    assert_eq!(block.health.as_ref().unwrap().addr.to_string(), "169.254.20.10:8081");
+    assert!(block.errors.is_some());
+}
+
+#[test]
+fn the_four_block_file_is_refused_for_the_same_two_reasons() {
+    let texts = Texts::corefile(FOUR_BLOCKS).file("/etc/resolv.conf", "nameserver 192.0.2.53\n");
+    let mut errors = texts.errors();
+    assert_eq!(errors.len(), 7);
+    errors.sort();
+    errors.dedup();
+    assert_eq!(errors, ["`force_tcp` of `forward` is not in nodens yet", "`reload` is not in nodens yet"]);
+}
+
+#[test]
+fn the_four_block_file_without_them_is_taken() {
+    let text = without(FOUR_BLOCKS, &["reload", "force_tcp"]);
+    let corefile = Texts::corefile(text).file("/etc/resolv.conf", "nameserver 192.0.2.53\n").good();
+    let zones: Vec<&str> = corefile.blocks.iter().map(|block| block.zones[0].name.as_str()).collect();
+    assert_eq!(zones, ["cluster.local.", "in-addr.arpa.", "ip6.arpa.", "."]);
+    let upstreams: Vec<String> =
+        corefile.blocks.iter().map(|block| block.forward[0].to[0].addr.to_string()).collect();
+    assert_eq!(upstreams, ["172.21.9.9:53", "172.21.9.9:53", "172.21.9.9:53", "192.0.2.53:53"]);
+    assert!(corefile.blocks[0].health.is_some() && corefile.blocks[1].health.is_none());
+}
+
+#[test]
+fn a_template_is_refused_for_its_variables_and_nothing_else() {
+    let text = ". {\n bind __PILLAR__LOCAL__DNS__\n forward . __PILLAR__UPSTREAM__SERVERS__\n}\n";
+    assert_eq!(
+        Texts::corefile(text).errors(),
+        [
+            "`__PILLAR__LOCAL__DNS__` is a template variable that nothing has replaced",
+            "`__PILLAR__UPSTREAM__SERVERS__` is a template variable that nothing has replaced",
+        ]
+    );
+}
