@@ -339,11 +339,6 @@ impl TcpClients {
         None
     }
 
-    /// Whether [`poll_changed`](Self::poll_changed) has something.
-    pub fn has_changed(&self) -> bool {
-        !self.changed.is_empty()
-    }
-
     /// After a connection was looked at: closes it if it is done, else says what to wait for, if that is something new.
     pub fn settle(&mut self, id: ConnectionId) -> Option<Interest> {
         let connection = self.connections.get_mut(&id)?;
