@@ -4,4 +4,8 @@ pub mod admin;
 pub mod build_config;
 pub mod cli;
 pub mod corefile;
+pub mod demo;
 pub mod log;
+pub mod run;
+pub mod runtimes;
+pub mod service;

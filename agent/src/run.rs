@@ -141,8 +141,9 @@ async fn serve(
     }
     if let Some(path) = pidfile {
         let text = format!("{}\n", std::process::id());
-        std::fs::write(path, text)
-            .map_err(|error| Failure::Other(format!("cannot write the pid file {}: {error}", path.display())))?;
+        std::fs::write(path, text).map_err(|error| {
+            Failure::Other(format!("cannot write the pid file {}: {error}", path.display()))
+        })?;
     }
     readiness.set_ready(SOCKETS);
     log.say(Level::Info, "ready");

@@ -5,6 +5,7 @@
 //! is shown by [`status`]. Nothing here is used when nodens serves a cluster.
 
 pub mod answer;
+mod run;
 pub mod status;
 pub mod upstream;
 pub mod zones;
@@ -12,6 +13,7 @@ pub mod zones;
 use std::net::SocketAddr;
 
 pub use answer::{Transport, answer};
+pub use run::run;
 pub use status::Status;
 pub use upstream::{DemoUpstream, start};
 
