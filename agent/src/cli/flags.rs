@@ -199,7 +199,7 @@ pub(super) const FLAGS: &[Flag] = &[
         group: Group::Configuration,
         stage: Stage::Works,
         scopes: RUN,
-        help: "the Corefile if -conf is not given; made from -basecorefile where that exists",
+        help: "the Corefile if -conf is not given",
     },
     Flag {
         names: &["basecorefile"],

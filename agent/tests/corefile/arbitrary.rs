@@ -1,5 +1,7 @@
 //! Whatever bytes the file holds, it is read in bounded time, without a panic, and judged.
 
+use nodens_agent::corefile::Diagnostic;
+
 use super::Texts;
 
 /// Rounds of each generator. All of them together take a second or two in a debug build.
@@ -99,7 +101,7 @@ fn judge(text: &[u8]) {
         assert!(!shown.contains('\u{0}'), "{shown:?}");
     }
     // Nothing is taken in silence that holds nothing.
-    assert!(!corefile.blocks.is_empty() || diagnostics.iter().any(|d| d.is_error()), "{text:?}");
+    assert!(!corefile.blocks.is_empty() || diagnostics.iter().any(Diagnostic::is_error), "{text:?}");
 }
 
 #[test]
