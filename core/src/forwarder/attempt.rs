@@ -217,8 +217,11 @@ impl<C: Cache> Forwarder<C> {
     /// An attempt ended without an answer: try another way at once, or give up.
     pub(super) fn attempt_failed(&mut self, now: Instant, path: Path, cause: FailureCause) {
         let Some(open) = self.close_path(path) else { return };
-        // What this machine could not send, and what may have been forged, says nothing about the upstream.
-        if cause == FailureCause::Refused {
+        // What this machine could not send, and what may have been forged, says nothing about the upstream. Nor does a connection
+        // that was tried because of a forgery: an upstream need not speak TCP until it truncates.
+        let uncalled_for = open.transport == Transport::Tcp
+            && matches!(open.purpose, Purpose::Lookup(t) if self.lookups.get(t).is_some_and(|l| !l.truncated));
+        if cause == FailureCause::Refused && !uncalled_for {
             self.upstream_failed(now, open.upstream);
         }
         let Purpose::Lookup(ticket) = open.purpose else {
