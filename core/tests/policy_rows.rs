@@ -75,8 +75,7 @@ fn a51_the_upper_clamp_beats_the_lower() {
 
 #[test]
 fn a52_nodata_lives_for_the_soa_ttl_where_that_is_less_than_minimum() {
-    let response =
-        reply_to("www.example.", "A").authority(&format!("example. 1800 IN SOA {SOA} 3600"));
+    let response = reply_to("www.example.", "A").authority(&format!("example. 1800 IN SOA {SOA} 3600"));
     let kept = Judgement::Keep { kind: Kind::NoData, ttl_s: 1800 };
     assert_eq!(judged(&response, &CacheRules::coredns()), kept);
 }
@@ -92,9 +91,8 @@ fn a53_nxdomain_lives_for_the_soa_ttl_where_that_is_less_than_minimum() {
 #[test]
 fn a54_rfc2308_5_minimum_counts_where_it_is_less_than_the_soa_ttl() {
     for (rcode, kind) in [(0, Kind::NoData), (3, Kind::NxDomain)] {
-        let response = reply_to("www.example.", "A")
-            .rcode(rcode)
-            .authority(&format!("example. 3600 IN SOA {SOA} 30"));
+        let response =
+            reply_to("www.example.", "A").rcode(rcode).authority(&format!("example. 3600 IN SOA {SOA} 30"));
         assert_eq!(judged(&response, &CacheRules::coredns()), Judgement::Keep { kind, ttl_s: 30 });
     }
 }

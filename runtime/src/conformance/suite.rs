@@ -1,0 +1,257 @@
+//! The list of all rows, as a macro that makes one test of each.
+
+/// Expands to one test per row, in a module per file, each against the given runtime:
+///
+/// ```ignore
+/// use nodens_runtime_tokio::Tokio;
+///
+/// nodens_runtime::conformance_suite!(Tokio);
+/// ```
+///
+/// A last test makes sure that no row was forgotten here.
+#[macro_export]
+macro_rules! conformance_suite {
+    ($runtime:ident) => {
+        $crate::conformance_rows! { $runtime; cacheability:
+            a01_ad_bit_and_ttl_cap,
+            a02_case_sensitivity,
+            a03_truncated_answer_is_fetched_over_tcp,
+            a03_truncated_answer_is_never_kept,
+            a04_nxdomain_with_soa_is_kept,
+            a05_nxdomain_without_soa_is_relayed,
+            a06_servfail_is_kept_for_its_time,
+            a07_notimp_is_kept_for_its_time,
+            a08_expired_signature_is_relayed,
+            a09_valid_signature_is_kept,
+            a10_cd_is_kept_and_echoed,
+            a15_dangling_cname_chain,
+            a16_chain_ending_in_another_type,
+            a17_mx_chain_without_mx,
+            a18_mx_chain_with_mx,
+            a19_dangling_signed_cname,
+            a20_address_off_the_chain,
+            a21_lone_cname_answers_any,
+            a22_chain_with_address,
+            a23_order_is_preserved,
+            a24_cname_query,
+            a25_two_targets,
+            a26_two_targets_reversed,
+            a27_cname_loop,
+            a28_equal_cnames,
+            a29_cname_with_soa_is_nodata,
+            a30_nxdomain_behind_a_cname,
+            a31_refused_is_a_failure_of_one_second,
+            a32_formerr_is_relayed,
+            a33_nxdomain_without_soa_is_a_denial_that_does_not_fit,
+            a34_a36_referral_is_relayed,
+            a35_signed_referral_is_relayed,
+            a37_empty_noerror_is_kept_for_a_moment,
+            a38_data_in_additional_only,
+            a39_spoofed_name_is_ignored,
+            a40_spoofed_type_is_ignored,
+            a41_reply_that_is_a_query_is_ignored,
+            a42_other_classes_are_refused_and_disturb_nothing,
+            a43_zero_ttl_without_a_floor,
+            a44_zero_ttl_is_raised_to_the_floor,
+            a45_cap_above_the_default,
+            a51_cap_beats_the_floor,
+            a54_minimum_of_the_soa_counts,
+            a56_cap_on_a_long_ttl,
+            a57_floor_under_a_short_ttl,
+            a58_ttls_are_flattened,
+            a59_ttls_of_what_is_not_kept_stay,
+            a60_ttls_fall_with_time,
+            a62_entries_stay_within_the_bound,
+            a64_only_the_zones_of_cache_are_kept,
+            a65_transfers_and_other_opcodes_are_no_business_of_ours,
+        }
+        $crate::conformance_rows! { $runtime; keys:
+            b01_type_separates,
+            b02_do_separates,
+            b03_cd_separates,
+            b04_cd_and_do_separate,
+            b05_cd_do_and_type_separate,
+            b06_aa_in_the_query_does_not_separate,
+            b07_ad_is_learned_for_whoever_asks_later,
+            b08_ad_is_kept_from_who_did_not_ask,
+            b11_signatures_go_to_those_who_want_them,
+            b12_x6_the_upstream_s_opt_is_never_kept,
+            b13_do_is_echoed_and_the_size_is_ours,
+            b14_no_opt_to_who_sent_none,
+            b15_opt_is_the_last_record,
+            b16_ad_only_for_those_who_asked,
+            b17_aa_is_never_set,
+            b18_ra_is_the_upstream_s,
+            b19_rd_is_echoed_on_a_hit,
+            b19_r15_a_miss_without_rd_is_forwarded_so_and_not_kept,
+            b20_ids_are_the_client_s,
+            b21_x5_spelling_is_the_client_s,
+            b22_known_options_are_not_echoed,
+            b23_unknown_options_are_not_echoed,
+            b24_client_subnets_are_stripped,
+            b24_r13_an_answer_for_a_subnet_is_not_kept,
+        }
+        $crate::conformance_rows! { $runtime; front_end:
+            l01_l14_a_plain_query_is_answered,
+            l13_edns_version_1_is_badvers,
+            l16_a_zone_without_forward_is_refused,
+            l18_a_name_outside_all_zones_is_refused,
+            l19_chaos_is_refused,
+            l20_no_question_is_formerr,
+            l20_two_questions_are_formerr,
+            l20_a_question_that_is_not_there_is_formerr,
+            l21_all_other_opcodes_are_notimp,
+            l22_a_response_is_met_with_silence,
+            l22_eleven_bytes_are_met_with_silence,
+            l22_a_response_with_another_opcode_is_met_with_silence,
+            l22_our_own_answer_sent_back_is_met_with_silence,
+            l23_two_opts_are_formerr,
+            l23_an_opt_that_is_not_the_root_s_is_formerr,
+            l24_a_query_of_700_bytes_is_answered,
+            l24_a_query_of_4096_bytes_is_answered,
+            l26_wildcard_socket_answers_from_the_address_asked,
+            l26_wildcard_socket_answers_from_the_address_asked_over_ipv6,
+            bad_input_over_udp_is_answered_with_errors_and_harms_nobody,
+            bad_input_over_tcp_is_answered_with_errors_and_harms_nobody,
+            x4_the_size_of_each_client_decides_about_truncation,
+            l02_l05_l06_truncation_fits_every_size,
+            l02_without_edns_512_bytes_are_the_limit,
+            l03_rfc2181_9_additional_data_may_be_missing_without_tc,
+            l07_an_answer_that_fits_exactly_is_whole,
+            r6_an_extended_rcode_is_servfail_without_edns,
+            odd_but_legal_questions_are_forwarded,
+            udp_and_tcp_share_the_cache,
+            workers_show_signs_of_life,
+        }
+        $crate::conformance_rows! { $runtime; forged:
+            forged_01_wrong_id,
+            forged_02_other_source_port,
+            forged_02_other_source_address,
+            forged_03_other_name,
+            forged_04_other_type,
+            forged_05_other_class,
+            forged_05_answer_of_another_class,
+            forged_06_answer_without_a_question,
+            forged_07_header_only_noerror,
+            forged_08_header_only_refused,
+            forged_09_a_query,
+            forged_10_other_opcode,
+            forged_11_unparsable_body,
+            forged_11_name_that_points_to_itself,
+            forged_11_short_and_cut_messages,
+            forged_11_broken_opt,
+            forged_12_unrelated_record_poisons_nobody,
+            forged_13_cname_target_is_not_poisoned,
+            forged_13_additional_data_poisons_nobody,
+            many_forgeries_of_all_kinds_change_nothing,
+            a_forgery_is_answered_by_asking_over_tcp_as_well,
+            health_is_not_charged_for_forgeries,
+            health_is_not_charged_where_the_upstream_has_no_tcp,
+            a_duplicated_answer_is_given_once,
+            a_late_forgery_changes_nothing,
+            a_late_answer_is_used_while_somebody_waits,
+            bytes_behind_an_answer_are_cut_off,
+        }
+        $crate::conformance_rows! { $runtime; failures:
+            f1_a_stopped_upstream,
+            f2_a_silent_upstream,
+            f2_one_of_two_upstreams_is_silent,
+            f1_one_of_two_upstreams_is_gone,
+            x2_a_failed_lookup_fails_everybody_once_and_asks_no_more_often,
+            x3_a_failure_is_remembered_for_a_second,
+            x3_a_good_answer_in_the_zone_ends_it_early,
+            f6_a_silent_upstream_is_given_up_within_the_hard_cap,
+            ede_is_for_clients_that_speak_edns,
+            ede_of_the_upstream_is_passed_on,
+            rfc6891_7_formerr_to_edns_is_asked_again_without_and_remembered,
+            servfail_of_one_upstream_is_the_answer,
+            h10_h24_a_truncated_answer_is_fetched_whole,
+            h10_a_truncated_answer_that_fits_is_given_whole,
+            h24_a_truncated_message_may_be_broken,
+            h_tcp_that_is_closed_at_once,
+            h_tcp_that_is_reset,
+            h_tcp_that_ends_inside_a_message,
+            h_tcp_that_answers_something_else,
+            h_tcp_that_sends_a_length_of_zero,
+            h_tcp_byte_by_byte_is_read,
+            a_lost_datagram_is_sent_again,
+            x1_too_many_waiters_for_one_question,
+            x1_too_many_waiters_in_all,
+            x1_too_many_lookups,
+        }
+        $crate::conformance_rows! { $runtime; load:
+            x1_64_equal_queries_are_one_lookup,
+            x1_1000_equal_queries_are_one_lookup_per_worker,
+            both_workers_serve,
+            a_retransmission_is_answered_once,
+            a_thousand_different_questions_are_all_answered,
+            slow_lookups_hold_up_nobody,
+            max_concurrent_refuses,
+        }
+        $crate::conformance_rows! { $runtime; tcp:
+            l25_answers_come_as_they_are_ready,
+            l25_misses_overtake_each_other,
+            several_queries_in_one_segment_are_all_answered,
+            more_slow_queries_than_may_be_pipelined_are_all_answered,
+            a_query_in_single_bytes_is_answered_and_holds_up_nobody,
+            messages_that_straddle_segments_are_read,
+            half_open_connections_hold_up_nobody,
+            a_client_that_says_no_more_gets_its_answer,
+            a_client_that_leaves_early_harms_nobody,
+            a_length_that_is_no_message_ends_the_connection,
+            the_largest_query_is_answered,
+            the_largest_answer_is_relayed_whole_and_not_kept,
+            a_client_that_does_not_read_is_not_read_from,
+            over_the_cap_the_oldest_idle_connection_makes_room,
+            one_source_cannot_take_all_connections,
+            ten_thousand_idle_connections_hold_up_nobody,
+        }
+
+        #[test]
+        fn every_row_is_in_the_suite() {
+            $crate::conformance::suite::assert_complete();
+        }
+    };
+}
+
+/// One test for each of the rows of a module.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_rows {
+    ($runtime:ident; $module:ident: $($row:ident),+ $(,)?) => {
+        mod $module {
+            use super::$runtime;
+            $(
+                #[test]
+                fn $row() {
+                    $crate::conformance::$module::$row::<$runtime>();
+                }
+            )+
+        }
+    };
+}
+
+const FILES: [(&str, &str); 7] = [
+    ("cacheability", include_str!("cacheability.rs")),
+    ("keys", include_str!("keys.rs")),
+    ("front_end", include_str!("front_end.rs")),
+    ("forged", include_str!("forged.rs")),
+    ("failures", include_str!("failures.rs")),
+    ("load", include_str!("load.rs")),
+    ("tcp", include_str!("tcp.rs")),
+];
+
+/// Panics if a row is missing in the list above: it would never run.
+pub fn assert_complete() {
+    let list = include_str!("suite.rs");
+    for (module, text) in FILES {
+        let block =
+            list.split(&format!("$runtime; {module}:")).nth(1).and_then(|rest| rest.split('}').next());
+        let listed: Vec<_> = block.unwrap_or_default().split(',').map(str::trim).collect();
+        let rows =
+            text.lines().filter_map(|line| line.strip_prefix("pub fn ")?.strip_suffix("<R: Runtime>() {"));
+        for row in rows {
+            assert!(listed.contains(&row), "{module}::{row} is not in the list of the suite");
+        }
+    }
+}
