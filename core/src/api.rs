@@ -194,6 +194,8 @@ pub enum Reason {
     Lookup,
     /// A probe of an upstream, or the end of one.
     UpstreamProbe,
+    /// A path to an upstream that has been idle for long, or has lived long enough.
+    PathIdle,
 }
 
 /// Something worth a log line. Formatting is the control thread's work.

@@ -4,6 +4,7 @@
 //! of the fault. Nothing here parses text. Every limit is a named constant with its reason; what an operator
 //! may want to change is a field.
 
+use crate::api::Transport;
 use crate::time::Duration;
 use crate::wire::Name;
 use alloc::string::String;
@@ -128,6 +129,21 @@ pub struct ForwardRules {
     pub policy: Policy,
     /// Queries in flight for this zone and worker; 0 means no ceiling but [`Limits::lookups_max`].
     pub max_concurrent: u32,
+    /// UDP or TCP to the upstreams.
+    pub transport: UpstreamTransport,
+    /// Attempts that may be refused before a lookup fails; `None`: twice the number of upstreams.
+    pub max_connect_attempts: Option<u32>,
+}
+
+/// How a zone's upstreams are asked.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum UpstreamTransport {
+    /// As the client asked us (RFC 5625 §4.4.2).
+    AsClient,
+    /// `prefer_udp`: over UDP, over TCP only what was truncated.
+    PreferUdp,
+    /// `force_tcp`.
+    ForceTcp,
 }
 
 /// The order in which upstreams are asked.
@@ -154,6 +170,12 @@ pub struct UpstreamConfig {
     pub probe_name: Name,
     /// The RD bit of probes.
     pub probe_rd: bool,
+    /// Probes go over the transport that serves: TCP with `force_tcp`.
+    pub probe_transport: Transport,
+    /// `expire`: an idle TCP connection is closed after this.
+    pub expire: Duration,
+    /// `max_age`: a TCP connection gets no new queries after this, a quarter more or less.
+    pub max_age: Duration,
 }
 
 impl UpstreamConfig {
@@ -165,6 +187,9 @@ impl UpstreamConfig {
             probe_interval: Duration::from_millis(500),
             probe_name: Name::root(),
             probe_rd: true,
+            probe_transport: Transport::Udp,
+            expire: Duration::from_secs(10),
+            max_age: Duration::from_secs(60),
         }
     }
 }
@@ -180,6 +205,10 @@ pub struct Limits {
     pub waiters_max: u32,
     /// Upstream sockets open at once. The agent lowers it to what RLIMIT_NOFILE leaves.
     pub paths_max: u32,
+    /// TCP connections to one upstream. The agent divides design's 64 per process by the workers.
+    pub connections_per_upstream_max: u32,
+    /// UDP queries a second to one upstream that each get a socket of their own; above it sockets are shared. 2000 per process.
+    pub udp_single_rate_max: u32,
     /// The largest answer that is kept, in bytes; a larger one is relayed uncached.
     pub entry_bytes_max: u32,
 }
@@ -191,6 +220,8 @@ impl Default for Limits {
             waiters_per_lookup_max: 1024,
             waiters_max: 16_384,
             paths_max: 8192,
+            connections_per_upstream_max: 32,
+            udp_single_rate_max: 1000,
             entry_bytes_max: 16 * 1024,
         }
     }

@@ -11,6 +11,8 @@ mod attempt;
 mod failures;
 mod finish;
 mod lookup;
+mod paths;
+mod pool;
 mod probe;
 mod query;
 mod response;
@@ -28,12 +30,15 @@ use crate::upstream::Upstream;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use attempt::{OpenPath, RetryBudget};
+use attempt::RetryBudget;
 use failures::Failures;
 use finish::Finished;
 use lookup::Lookups;
+use paths::{Attempt, OpenPath};
+use pool::Pool;
 use probe::Probes;
 use route::RouteTable;
+use timers::Timers;
 
 /// Events that wait for the driver; beyond it the newest are lost. A driver drains them every turn, so this is one turn's worth.
 const EVENTS_MAX: usize = 1024;
@@ -56,12 +61,16 @@ pub struct Forwarder<C> {
     probes: Probes,
     lookups: Lookups,
     paths: Slab<OpenPath>,
+    /// By slot.
+    path_timers: Timers,
+    /// Per upstream.
+    pools: Vec<Pool>,
     retry_budget: RetryBudget,
     failures: Failures,
 
     path_requests: VecDeque<PathRequest>,
-    /// Queries for upstreams, by the path they go out on.
-    sends: VecDeque<Path>,
+    /// Queries that can leave.
+    sends: VecDeque<Attempt>,
     /// Answers for clients.
     finished: VecDeque<Finished>,
     events: VecDeque<Event>,
@@ -90,6 +99,8 @@ impl<C: Cache> Forwarder<C> {
             upstreams,
             lookups: Lookups::new(),
             paths: Slab::new(),
+            path_timers: Timers::default(),
+            pools: config.upstreams.iter().map(|_| Pool::default()).collect(),
             retry_budget: RetryBudget::new(),
             failures: Failures::new(config.zones.len()),
             path_requests: VecDeque::new(),
@@ -136,6 +147,9 @@ impl<C: Cache> Forwarder<C> {
         while let Some(slot) = self.lookups.timers.pop(now) {
             self.lookup_timed_out(now, slot);
         }
+        while let Some(slot) = self.path_timers.pop(now) {
+            self.path_timed_out(now, slot);
+        }
     }
 
     /// The wall clock, in seconds since 1970: only the validity of signatures depends on it. To be told at start, and once in a while
@@ -154,7 +168,7 @@ impl<C: Cache> Forwarder<C> {
         if let Some(answer) = self.next_answer(now, message) {
             return Some(answer);
         }
-        self.next_upstream_query(now, message)
+        self.next_upstream_query(message)
     }
 
     /// The next thing worth a log line.
@@ -166,10 +180,8 @@ impl<C: Cache> Forwarder<C> {
     pub fn poll_timeout(&self) -> Option<(Instant, Reason)> {
         let lookup = self.lookups.timers.next().map(|at| (at, Reason::Lookup));
         let probe = self.probes.timers.next().map(|at| (at, Reason::UpstreamProbe));
-        match (lookup, probe) {
-            (Some(l), Some(p)) => Some(if p.0 < l.0 { p } else { l }),
-            (one, other) => one.or(other),
-        }
+        let path = self.path_timers.next().map(|at| (at, Reason::PathIdle));
+        [lookup, probe, path].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// How many lookups are in flight: zero means that a drain is complete.

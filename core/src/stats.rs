@@ -225,6 +225,10 @@ pub struct UpstreamStats {
     pub duration: [Durations; RCODE_LABELS.len()],
     /// Messages sent, probes not counted.
     pub attempts: Counter,
+    /// Paths opened, `[transport]`: UDP 0, TCP 1.
+    pub paths_opened: [Counter; 2],
+    /// Queries that went out on a connection that was open already.
+    pub connections_reused: Counter,
     /// Attempts beyond the first of a lookup.
     pub retransmissions: Counter,
     /// Probes sent.

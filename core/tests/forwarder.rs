@@ -168,9 +168,30 @@ fn rfc5452_9_2_ports_and_ids_of_many_misses_are_spread() {
         ports.insert(world.open[&sent.path.slot].3.expect("a port"));
         ids.insert([sent.bytes[0], sent.bytes[1]]);
         world.deliver(&sent, &sent.reply().bytes()).expect("accepted");
+        world.pass_ms(1);
     }
     // 2000 draws from 46 384 ports and 65 536 IDs: 1957 and 1970 distinct ones are to be expected.
     assert!(ports.len() > 1_920 && ids.len() > 1_935, "{} ports, {} ids", ports.len(), ids.len());
+}
+
+#[test]
+fn above_so_many_misses_a_second_udp_paths_are_shared_and_short_lived() {
+    let mut world = World::new(config(1));
+    let mut paths = HashSet::new();
+    for n in 0..6_000u32 {
+        world.ask(World::client((n % 60_000) as u16), &Query::new(&format!("n{n}.example.org."), "A"));
+        let sent = world.next_sent();
+        paths.insert(sent.path);
+        world.deliver(&sent, &sent.reply().bytes()).expect("accepted");
+        if n % 5 == 4 {
+            world.pass_ms(1);
+        }
+    }
+    // A thousand of their own, then 256 at a time for at most 64 queries each.
+    assert!((1_200..1_500).contains(&paths.len()), "{} paths", paths.len());
+    world.pass_ms(2_000);
+    assert!(world.open.is_empty(), "{} paths outlive the load", world.open.len());
+    assert_eq!(world.forwarder.poll_timeout(), None);
 }
 
 #[test]

@@ -1,67 +1,38 @@
-//! Attempts: one transmission of a lookup to one upstream, each on a path of its own.
-//!
-//! A new socket with a random port for every attempt makes a forged reply a guess of port and ID together (RFC 5452 §9.2),
-//! and escapes connection-tracking entries that lead to a dead Pod (reliability.md F5).
+//! Attempts: one transmission of a lookup to one upstream.
 //!
 //! | event | what follows |
 //! | --- | --- |
-//! | the timer, another upstream is left | ask it as well; earlier attempts stay open, the first valid answer wins |
-//! | the timer, all were asked | ask again, if the retry budget allows |
+//! | the timer, another upstream is left | ask it as well; earlier attempts stay out, the first valid answer wins |
+//! | the timer, all were asked, UDP | ask again, if the retry budget allows |
+//! | the timer, all were asked, TCP | wait on while the connection lives; once it is silent, retire it and ask again on another |
 //! | refused or not sent | the next upstream at once; the same one after [`PACE`] |
+//! | an established connection ended | ask the same upstream again at once: it is nobody's fault and counts as nothing |
 //! | a truncated answer | the same upstream over TCP |
-//! | every attempt refused, [`connects_max`] reached | the lookup fails |
+//! | every attempt refused, [`Lookup::connects_max`] reached | the lookup fails |
+//!
+//! Over UDP, a new socket with a random port for every attempt makes a forged reply a guess of port and ID together (RFC 5452
+//! §9.2), and escapes connection-tracking entries that lead to a dead Pod (reliability.md F5).
 
 use super::Forwarder;
-use super::lookup::Lookup;
-use crate::api::{FailureCause, Path, PathEvent, PathRequest, Target, Transmit, Transport};
+use super::paths::{Attempt, OpenPath, PathState, Purpose};
+use crate::api::{FailureCause, Path, PathEvent, Transport};
 use crate::cache::Cache;
 use crate::config::UpstreamId;
-use crate::rng::Rng;
 use crate::slab::Ticket;
 use crate::time::{Duration, Instant};
 use crate::upstream::Wellness;
-use crate::wire::{Edns, Flags, HEADER_LEN, Header, put_opt};
 
-/// Transmissions of one lookup (reliability.md F7: six within three seconds survive 10 % loss each way).
+/// Transmissions of one lookup that may be under way or lost (reliability.md F7: six within three seconds survive 10 % loss each
+/// way). What was refused at once is counted apart.
 pub(super) const ATTEMPTS_MAX: u32 = 6;
-/// Paths that one lookup keeps open for late answers; the oldest is closed for the next.
-const PATHS_PER_LOOKUP_MAX: usize = 4;
+/// UDP attempts of one lookup that stay out for late answers; each holds a socket, so the oldest is given up for the next. Over
+/// TCP they cost nothing and all stay.
+const UDP_OUT_MAX: usize = 4;
+/// Times that a lookup is sent again because its connection ended under it. An upstream that ends each connection after an answer
+/// may need several.
+const RESENDS_MAX: u32 = 32;
 /// Between two attempts at the same upstream that fail at once, so that a dead one is not hammered.
 const PACE: Duration = Duration::from_millis(20);
-/// Source ports are drawn from here up: above the ports that daemons listen on.
-const SOURCE_PORT_MIN: u16 = 16_384;
-/// Kubernetes' default NodePort range is left out: a UDP service may be waiting to bind there.
-const NODE_PORTS: core::ops::RangeInclusive<u16> = 30_000..=32_767;
-/// Draws until the kernel may choose: each draw fails with the share of ports in use.
-const PORT_DRAWS_MAX: u8 = 8;
-
-/// Connects that may fail before a lookup gives up, as CoreDNS' `max_connect_attempts`: twice the number of upstreams.
-pub(super) fn connects_max(lookup: &Lookup) -> u32 {
-    2 * lookup.order.len() as u32
-}
-
-/// A path that is open or opening, and the one query that is out on it.
-#[derive(Debug)]
-pub(super) struct OpenPath {
-    pub(super) upstream: UpstreamId,
-    pub(super) transport: Transport,
-    pub(super) purpose: Purpose,
-    /// Our message ID, not the client's.
-    pub(super) id: u16,
-    pub(super) sent_at: Instant,
-    /// Whether the query carries an OPT.
-    pub(super) edns: bool,
-    /// Replies with another ID that arrived here.
-    pub(super) wrong_ids: u8,
-    port_draws: u8,
-}
-
-/// What a path is for.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(super) enum Purpose {
-    Lookup(Ticket),
-    Probe,
-}
 
 /// Retransmissions are paid for with lookups: at most a fifth more traffic over time (reliability.md F7), so that loss is
 /// survived and an outage is not multiplied by six.
@@ -92,154 +63,122 @@ impl RetryBudget {
 }
 
 impl<C: Cache> Forwarder<C> {
-    /// Asks the next upstream in the lookup's order over UDP and sets the timer for the one after it.
+    /// Asks the next upstream in the lookup's order and sets the timer for the one after it.
     pub(super) fn next_attempt(&mut self, now: Instant, ticket: Ticket) {
         let Some(lookup) = self.lookups.get_mut(ticket) else { return };
         let turn = lookup.attempts_made as usize;
         let upstreams = lookup.order.len();
         let upstream = lookup.order[turn % upstreams];
+        let transport = lookup.transport;
         // Every upstream may be asked once; asking one again costs budget. The first repetition is always free: without it a single
         // lost datagram would cost the client its patience.
         let paid = turn <= upstreams || self.retry_budget.spend();
         lookup.attempts_made += 1;
-        let more = lookup.attempts_made < ATTEMPTS_MAX;
-        let another_next = (turn + 1) < upstreams;
         let patience = self.upstreams[usize::from(upstream.0)].rtt;
-        let wait = if another_next { patience.hedge_after() } else { patience.retransmit_after() };
-        lookup.next_attempt_at = if more { now + wait } else { lookup.deadline };
+        let another_next = (turn + 1) < upstreams;
+        let wait = match transport {
+            _ if another_next => patience.hedge_after(),
+            Transport::Udp => patience.retransmit_after(),
+            Transport::Tcp => patience.stall_after(),
+        };
+        let lookup_may = lookup.attempts_made - lookup.connects_failed < lookup.attempts_max;
+        lookup.next_attempt_at = if lookup_may { now + wait } else { lookup.deadline };
         if paid {
             if turn > 0 {
                 self.stats.upstreams[usize::from(upstream.0)].retransmissions.add(1);
             }
-            let out = self.lookups.get(ticket).map(|lookup| &lookup.out[..]).unwrap_or_default();
-            if out.len() >= PATHS_PER_LOOKUP_MAX {
-                self.close_path(out[0]);
-            }
-            self.open_attempt(now, ticket, upstream, Transport::Udp);
+            self.send_attempt(now, ticket, upstream, transport);
         }
         self.lookups.arm(ticket);
     }
 
-    /// Opens a path to `upstream` for a lookup and queues its query. False if no more paths may be open.
-    pub(super) fn open_attempt(
+    /// Sends a lookup's question to `upstream`. False if there is no path for it.
+    pub(super) fn send_attempt(
         &mut self,
         now: Instant,
         ticket: Ticket,
         upstream: UpstreamId,
         transport: Transport,
     ) -> bool {
-        let opened = self.open_path(now, upstream, transport, Purpose::Lookup(ticket));
+        let out = self.lookups.get(ticket).map(|lookup| &lookup.out[..]).unwrap_or_default();
+        if transport == Transport::Udp && out.len() >= UDP_OUT_MAX {
+            let oldest = out[0];
+            self.abandon(now, oldest);
+            if let Some(lookup) = self.lookups.get_mut(ticket) {
+                lookup.out.retain(|attempt| *attempt != oldest);
+            }
+        }
+        let path = self.path_for(now, upstream, transport);
+        let attempt = path.and_then(|path| self.add_query(now, path, Purpose::Lookup(ticket)));
         let Some(lookup) = self.lookups.get_mut(ticket) else { return false };
-        let Some(path) = opened else {
+        let Some(attempt) = attempt else {
             lookup.last_cause = FailureCause::Local;
             return false;
         };
-        lookup.out.push(path);
+        lookup.out.push(attempt);
         self.stats.upstreams[usize::from(upstream.0)].attempts.add(1);
         true
     }
 
-    /// Opens a path; a UDP path can be sent on at once, a TCP path when it is connected.
-    pub(super) fn open_path(
-        &mut self,
-        now: Instant,
-        upstream: UpstreamId,
-        transport: Transport,
-        purpose: Purpose,
-    ) -> Option<Path> {
-        if self.paths.len() >= self.config.limits.paths_max as usize {
-            self.stats.paths_exhausted.add(1);
-            return None;
-        }
-        let known = &mut self.upstreams[usize::from(upstream.0)];
-        let edns = known.speaks_edns(now);
-        let address = known.config.address;
-        known.health.sent(now);
-        let ticket = self.paths.insert(OpenPath {
-            upstream,
-            transport,
-            purpose,
-            id: self.rng.next_u16(),
-            sent_at: now,
-            edns,
-            wrong_ids: 0,
-            port_draws: 1,
-        });
-        let path = Path { slot: ticket.slot, generation: ticket.generation };
-        let source_port = match transport {
-            Transport::Udp => Some(draw_port(&mut self.rng)),
-            Transport::Tcp => None,
-        };
-        self.path_requests.push_back(PathRequest::Open { path, transport, upstream: address, source_port });
-        if transport == Transport::Udp {
-            self.sends.push_back(path);
-        }
-        self.stats.paths.set(self.paths.len() as u64);
-        Some(path)
-    }
-
-    /// Forgets a path and has its socket closed.
-    pub(super) fn close_path(&mut self, path: Path) -> Option<OpenPath> {
-        let open = self.paths.remove(path.into())?;
-        self.path_requests.push_back(PathRequest::Close { path });
-        self.stats.paths.set(self.paths.len() as u64);
-        if let Purpose::Lookup(ticket) = open.purpose
-            && let Some(lookup) = self.lookups.get_mut(ticket)
-        {
-            lookup.out.retain(|other| *other != path);
-        }
-        Some(open)
-    }
-
     /// What the transport of a path reports.
     pub(super) fn path_reported(&mut self, now: Instant, path: Path, event: PathEvent) {
-        let Some(open) = self.paths.get_mut(path.into()) else { return };
         match event {
-            PathEvent::Connected => {
-                open.sent_at = now;
-                self.sends.push_back(path);
-            }
-            PathEvent::PortTaken => {
-                open.port_draws += 1;
-                let source_port =
-                    if open.port_draws > PORT_DRAWS_MAX { None } else { Some(draw_port(&mut self.rng)) };
-                let upstream = self.upstreams[usize::from(open.upstream.0)].config.address;
-                let transport = open.transport;
-                self.path_requests.push_back(PathRequest::Open { path, transport, upstream, source_port });
-            }
-            PathEvent::Refused => self.attempt_failed(now, path, FailureCause::Refused),
-            // An upstream that closes after it answered has nothing more to say; one that closes before it is a failed attempt.
-            PathEvent::Closed => self.attempt_failed(now, path, FailureCause::Refused),
-            PathEvent::LocalFailure => self.attempt_failed(now, path, FailureCause::Local),
+            PathEvent::Connected => self.connected(now, path),
+            PathEvent::PortTaken => self.draw_again(path),
+            PathEvent::Refused | PathEvent::Closed => self.path_lost(now, path, FailureCause::Refused),
+            PathEvent::LocalFailure => self.path_lost(now, path, FailureCause::Local),
         }
     }
 
-    /// An attempt ended without an answer: try another way at once, or give up.
-    pub(super) fn attempt_failed(&mut self, now: Instant, path: Path, cause: FailureCause) {
-        let Some(open) = self.close_path(path) else { return };
-        // What this machine could not send, and what may have been forged, says nothing about the upstream. Nor does a connection
-        // that was tried because of a forgery: an upstream need not speak TCP until it truncates.
-        let uncalled_for = open.transport == Transport::Tcp
-            && matches!(open.purpose, Purpose::Lookup(t) if self.lookups.get(t).is_some_and(|l| !l.truncated));
-        if cause == FailureCause::Refused && !uncalled_for {
-            self.upstream_failed(now, open.upstream);
+    /// A path ended with whatever was out on it.
+    pub(super) fn path_lost(&mut self, now: Instant, path: Path, cause: FailureCause) {
+        let Some(lost) = self.close_path(path) else { return };
+        let established = lost.transport == Transport::Tcp && lost.heard_at.is_some();
+        if established && !lost.queries.is_empty() {
+            self.pools[usize::from(lost.upstream.0)].ended_early();
         }
-        let Purpose::Lookup(ticket) = open.purpose else {
-            self.probe_ended(open.upstream);
-            return;
-        };
+        // What this machine could not send, what may have been forged, and the end of a connection that served say nothing about
+        // the upstream. Nor does a connection that only a forgery called for: an upstream need not speak TCP until it truncates.
+        let called_for = lost.live().any(|query| self.is_called_for(&lost, query.purpose));
+        if cause == FailureCause::Refused && !established && called_for {
+            self.upstream_failed(now, lost.upstream);
+        }
+        for query in lost.live() {
+            match query.purpose {
+                Purpose::Lookup(ticket) if established => self.send_again(now, ticket, &lost, cause),
+                Purpose::Lookup(ticket) => self.attempt_failed(now, ticket, cause),
+                Purpose::Probe => self.probe_ended(lost.upstream),
+                Purpose::Abandoned => {}
+            }
+        }
+    }
+
+    fn is_called_for(&self, lost: &OpenPath, purpose: Purpose) -> bool {
+        let Purpose::Lookup(ticket) = purpose else { return true };
+        let wants_tcp = |l: &super::lookup::Lookup| l.truncated || l.transport == Transport::Tcp;
+        lost.transport == Transport::Udp || self.lookups.get(ticket).is_some_and(wants_tcp)
+    }
+
+    /// The connection under a query ended after it had served others: the same question on another one.
+    fn send_again(&mut self, now: Instant, ticket: Ticket, lost: &OpenPath, cause: FailureCause) {
+        let Some(lookup) = self.lookups.get_mut(ticket) else { return };
+        lookup.resends += 1;
+        if lookup.resends > RESENDS_MAX || !self.send_attempt(now, ticket, lost.upstream, lost.transport) {
+            self.attempt_failed(now, ticket, cause);
+        }
+    }
+
+    /// An attempt ended at once without an answer: try another way, or give up.
+    pub(super) fn attempt_failed(&mut self, now: Instant, ticket: Ticket, cause: FailureCause) {
         let Some(lookup) = self.lookups.get_mut(ticket) else { return };
         lookup.last_cause = cause;
         lookup.connects_failed += 1;
-        let gave_up = lookup.connects_failed >= connects_max(lookup) || lookup.attempts_made >= ATTEMPTS_MAX;
-        if !gave_up {
+        if lookup.connects_failed < lookup.connects_max {
             // The next in the order; if that is a repetition, not at once.
-            let repeats = lookup.attempts_made as usize >= lookup.order.len();
-            let at = if repeats { now + PACE } else { now };
-            lookup.next_attempt_at = lookup.next_attempt_at.min(at);
-            if at == now {
+            if (lookup.attempts_made as usize) < lookup.order.len() {
                 self.next_attempt(now, ticket);
             } else {
+                lookup.next_attempt_at = lookup.next_attempt_at.min(now + PACE);
                 self.lookups.arm(ticket);
             }
         } else if lookup.out.is_empty() {
@@ -251,44 +190,69 @@ impl<C: Cache> Forwarder<C> {
     pub(super) fn lookup_timed_out(&mut self, now: Instant, slot: u32) {
         let Some(ticket) = self.lookups.at(slot) else { return };
         let Some(lookup) = self.lookups.get(ticket) else { return };
-        for path in lookup.out.clone() {
-            if let Some(open) = self.paths.get(path.into()) {
-                self.listen_to(now, open.upstream);
+        for attempt in lookup.out.clone() {
+            if let Some(upstream) = self.paths.get(attempt.path.into()).map(|open| open.upstream) {
+                self.listen_to(now, upstream);
             }
         }
         let Some(lookup) = self.lookups.get(ticket) else { return };
         if now >= lookup.deadline {
             self.fail_lookup(now, ticket);
-        } else if lookup.attempts_made < ATTEMPTS_MAX {
-            self.next_attempt(now, ticket);
-        } else {
+        } else if now < lookup.next_attempt_at || !lookup.may_attempt() {
             self.lookups.arm(ticket);
+        } else if lookup.transport == Transport::Tcp
+            && lookup.attempts_made as usize >= lookup.order.len()
+            && !lookup.out.is_empty()
+        {
+            self.wait_or_move_on(now, ticket);
+        } else {
+            self.next_attempt(now, ticket);
         }
     }
 
-    /// The query for the next path that is ready for it.
-    pub(super) fn next_upstream_query(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        loop {
-            let path = self.sends.pop_front()?;
-            let Some(open) = self.paths.get_mut(path.into()) else { continue };
-            open.sent_at = now;
-            let len = match open.purpose {
-                Purpose::Lookup(ticket) => {
-                    let Some(lookup) = self.lookups.get(ticket) else { continue };
-                    let mut flags = if lookup.rd { Flags::RD } else { 0 };
-                    flags |= if lookup.key.cd() { Flags::CD } else { 0 };
-                    // AD asks for the truth about AD, so that a shared answer can tell it to whoever wants it (B07).
-                    let udp_size = self.config.zones[lookup.zone].udp_size_max;
-                    let edns = open.edns.then_some((udp_size, lookup.key.do_bit()));
-                    write_query(open.id, flags | Flags::AD, &lookup.question, edns, out)
-                }
-                Purpose::Probe => {
-                    let config = &self.upstreams[usize::from(open.upstream.0)].config;
-                    let flags = if config.probe_rd { Flags::RD } else { 0 };
-                    write_query(open.id, flags, &super::probe::question(config), None, out)
-                }
-            };
-            return Some(Transmit { target: Target::Upstream(path), len });
+    /// Over TCP nothing gets lost on a connection that lives, so asking again would only add load. One that is silent is retired
+    /// with its first time-out, and everything that is out on it is asked again (reliability.md F4).
+    fn wait_or_move_on(&mut self, now: Instant, ticket: Ticket) {
+        let Some(lookup) = self.lookups.get(ticket) else { return };
+        let silent: smallvec::SmallVec<[Path; 2]> =
+            lookup.out.iter().filter(|attempt| self.is_silent(attempt)).map(|attempt| attempt.path).collect();
+        let waits = silent.len() < lookup.out.len();
+        for path in silent {
+            self.retire_silent(now, path, ticket);
+        }
+        if waits {
+            let Some(lookup) = self.lookups.get_mut(ticket) else { return };
+            let upstream = lookup.order[lookup.attempts_made.saturating_sub(1) as usize % lookup.order.len()];
+            lookup.next_attempt_at = now + self.upstreams[usize::from(upstream.0)].rtt.stall_after();
+            self.lookups.arm(ticket);
+        } else {
+            self.next_attempt(now, ticket);
+        }
+    }
+
+    fn is_silent(&self, attempt: &Attempt) -> bool {
+        let Some(open) = self.paths.get(attempt.path.into()) else { return true };
+        open.queries.iter().any(|query| query.id == attempt.id && open.silent_since(query.sent_at))
+    }
+
+    /// Retires a connection and asks everything on it again elsewhere, except for `own`, which its caller looks after. What is
+    /// answered late on it is still taken.
+    fn retire_silent(&mut self, now: Instant, path: Path, own: Ticket) {
+        let Some(open) = self.paths.get(path.into()).filter(|open| open.state != PathState::Retired) else {
+            return;
+        };
+        let others: smallvec::SmallVec<[Ticket; 8]> = open
+            .live()
+            .filter_map(|query| match query.purpose {
+                Purpose::Lookup(ticket) if ticket != own => Some(ticket),
+                Purpose::Lookup(_) | Purpose::Probe | Purpose::Abandoned => None,
+            })
+            .collect();
+        self.retire(path);
+        for ticket in others {
+            if self.lookups.get(ticket).is_some_and(super::lookup::Lookup::may_attempt) {
+                self.next_attempt(now, ticket);
+            }
         }
     }
 
@@ -302,41 +266,9 @@ impl<C: Cache> Forwarder<C> {
     }
 }
 
-fn draw_port(rng: &mut Rng) -> u16 {
-    let skipped = NODE_PORTS.end() - NODE_PORTS.start() + 1;
-    let port = SOURCE_PORT_MIN + rng.below(u32::from(u16::MAX - SOURCE_PORT_MIN - skipped) + 1) as u16;
-    if port < *NODE_PORTS.start() { port } else { port + skipped }
-}
-
-/// Writes a query of ours; `edns` is the size we advertise and the DO bit. Returns its length.
-fn write_query(id: u16, flags: u16, question: &[u8], edns: Option<(u16, bool)>, out: &mut [u8]) -> usize {
-    Header { id, flags: Flags(flags), counts: [1, 0, 0, u16::from(edns.is_some())] }.write(out);
-    let end = HEADER_LEN + question.len();
-    out[HEADER_LEN..end].copy_from_slice(question);
-    let Some((udp_size, do_bit)) = edns else { return end };
-    put_opt(out, end, Edns { udp_size, rcode_high: 0, version: 0, do_bit }, None)
-}
-
-impl From<Path> for Ticket {
-    fn from(path: Path) -> Ticket {
-        Ticket { slot: path.slot, generation: path.generation }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Seed;
-
-    #[test]
-    fn ports_are_spread_over_their_range_and_avoid_node_ports() {
-        let mut rng = Rng::new(&Seed([9; 32]));
-        let ports: alloc::vec::Vec<u16> = (0..100_000).map(|_| draw_port(&mut rng)).collect();
-        assert!(ports.iter().all(|p| *p >= SOURCE_PORT_MIN && !NODE_PORTS.contains(p)));
-        assert!(ports.contains(&SOURCE_PORT_MIN) && ports.contains(&u16::MAX));
-        let low = ports.iter().filter(|p| **p < 30_000).count() as f64 / 100_000.0;
-        assert!((low - 13_616.0 / 46_384.0).abs() < 0.01, "{low}");
-    }
 
     #[test]
     fn the_budget_adds_a_fifth_at_most() {

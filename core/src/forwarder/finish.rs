@@ -29,8 +29,8 @@ enum Ending {
 }
 
 impl<C: Cache> Forwarder<C> {
-    pub(super) fn end_lookup(&mut self, ticket: Ticket, answer: Answer, ttls: Ttls) {
-        self.end(ticket, Ending::Answer(answer, ttls));
+    pub(super) fn end_lookup(&mut self, now: Instant, ticket: Ticket, answer: Answer, ttls: Ttls) {
+        self.end(now, ticket, Ending::Answer(answer, ttls));
     }
 
     /// No upstream gave an answer.
@@ -52,13 +52,13 @@ impl<C: Cache> Forwarder<C> {
             };
             self.push_event(Event::Failure(event));
         }
-        self.end(ticket, Ending::Failure(cause));
+        self.end(now, ticket, Ending::Failure(cause));
     }
 
-    fn end(&mut self, ticket: Ticket, ending: Ending) {
+    fn end(&mut self, now: Instant, ticket: Ticket, ending: Ending) {
         let Some(lookup) = self.lookups.remove(ticket) else { return };
-        for path in &lookup.out {
-            self.close_path(*path);
+        for attempt in &lookup.out {
+            self.abandon(now, *attempt);
         }
         self.in_flight[lookup.zone] -= 1;
         self.stats.lookups.set(self.lookups.len() as u64);

@@ -9,8 +9,9 @@
 //! A lookup always ends: its deadline is fixed when it begins and is only ever brought forward. Who joins late shares what
 //! is left of it, which is never more than the patience that any client has (design §4a).
 
+use super::paths::Attempt;
 use super::timers::Timers;
-use crate::api::{ClientAddr, FailureCause, Path};
+use crate::api::{ClientAddr, FailureCause, Transport};
 use crate::cache::Key;
 use crate::slab::{Slab, Ticket};
 use crate::time::{Duration, Instant};
@@ -42,10 +43,18 @@ pub(super) struct Lookup {
     /// Upstreams in the order to ask them; attempt `n` goes to `order[n % len]`.
     pub(super) order: Order,
     pub(super) attempts_made: u32,
+    /// How many may be under way or lost.
+    pub(super) attempts_max: u32,
     /// Attempts that ended at once: refused, unreachable, not sent.
     pub(super) connects_failed: u32,
-    /// Paths on which an answer may still come, the oldest first.
-    pub(super) out: SmallVec<[Path; 2]>,
+    /// When so many have failed, the lookup has: CoreDNS' `max_connect_attempts`.
+    pub(super) connects_max: u32,
+    /// Times it was sent again because a connection ended.
+    pub(super) resends: u32,
+    /// How its upstreams are asked.
+    pub(super) transport: Transport,
+    /// What an answer may still come to, the oldest first.
+    pub(super) out: SmallVec<[Attempt; 2]>,
     pub(super) last_cause: FailureCause,
     /// An upstream's UDP answer was truncated and TCP has to do.
     pub(super) truncated: bool,
@@ -156,6 +165,11 @@ impl Lookups {
 }
 
 impl Lookup {
+    /// Whether one more attempt is within bounds.
+    pub(super) fn may_attempt(&self) -> bool {
+        self.attempts_made - self.connects_failed < self.attempts_max
+    }
+
     /// Whether the same client waits already with the same ID: a retransmission, which must not be answered twice. Only the
     /// last few are looked at: a stub that repeats itself does so soon, and a thousand waiters must not cost a million compares.
     pub(super) fn has_waiter(&self, client: &ClientAddr, id: u16) -> bool {

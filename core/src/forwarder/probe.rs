@@ -4,10 +4,10 @@
 //! `health_check`).
 
 use super::Forwarder;
-use super::attempt::Purpose;
 use super::lookup::LOOKUP_TIME_ALL_DOWN;
+use super::paths::Purpose;
 use super::timers::Timers;
-use crate::api::{Event, Path, Transport};
+use crate::api::{Event, Path};
 use crate::cache::Cache;
 use crate::config::{UpstreamConfig, UpstreamId};
 use crate::time::Instant;
@@ -54,7 +54,9 @@ impl<C: Cache> Forwarder<C> {
 
     fn send_probe(&mut self, now: Instant, upstream: UpstreamId) {
         let index = usize::from(upstream.0);
-        self.probes.out[index] = self.open_path(now, upstream, Transport::Udp, Purpose::Probe);
+        // Always a fresh path: a connection that is stuck must not speak for the upstream.
+        let path = self.open_path(now, upstream, self.upstreams[index].config.probe_transport);
+        self.probes.out[index] = path.filter(|path| self.add_query(now, *path, Purpose::Probe).is_some());
         self.stats.upstreams[index].probes.add(1);
         self.probes.timers.set(u32::from(upstream.0), now + self.upstreams[index].config.probe_interval);
     }

@@ -4,11 +4,12 @@
 //! the third and has written nothing but the answer, a visited bit and counters.
 
 use super::Forwarder;
+use super::attempt::ATTEMPTS_MAX;
 use super::lookup::{LOOKUP_TIME_ALL_DOWN, LOOKUP_TIME_MAX, Lookup, Waiter};
 use super::route::Found;
 use crate::api::{ClientQuery, DropReason, FailureCause, Outcome, Transport};
 use crate::cache::{AnswerMeta, AnswerRef, Cache, Class, Key, KeyFields, Kind, ReplyFrame, Ttls, render};
-use crate::config::{UDP_SIZE_DEFAULT, UDP_SIZE_MIN};
+use crate::config::{ForwardRules, UDP_SIZE_DEFAULT, UDP_SIZE_MIN, UpstreamTransport};
 use crate::stats::{RouteStats, SIZE_BOUNDS, rcode_label, type_label};
 use crate::time::Instant;
 use crate::upstream::{Wellness, order};
@@ -22,6 +23,9 @@ use smallvec::{SmallVec, smallvec};
 const CLASS_IN: u16 = 1;
 /// TKEY to MAILA: transactions, transfers and obsolete mail types, none of which can pass through a cache (RFC 5936, RFC 2930).
 const META_TYPES: core::ops::RangeInclusive<u16> = 249..=254;
+
+/// The most that `max_connect_attempts` can ask for: at one in 20 ms they fill the client's patience.
+const CONNECTS_MAX: u32 = 64;
 
 /// A query with what has been found out about it.
 struct Asked<'a> {
@@ -177,7 +181,15 @@ impl<C: Cache> Forwarder<C> {
             next_attempt_at: now,
             order,
             attempts_made: 0,
+            attempts_max: if all_down { 1 } else { ATTEMPTS_MAX },
             connects_failed: 0,
+            connects_max: connects_max(forward),
+            resends: 0,
+            transport: match forward.transport {
+                UpstreamTransport::AsClient => asked.query.client.transport(),
+                UpstreamTransport::PreferUdp => Transport::Udp,
+                UpstreamTransport::ForceTcp => Transport::Tcp,
+            },
             out: SmallVec::new(),
             last_cause: FailureCause::TimedOut,
             truncated: false,
@@ -327,6 +339,16 @@ impl Asked<'_> {
                 .filter(|shared| *shared != self.frame.question)
                 .map(|_| self.frame.question.into()),
         }
+    }
+}
+
+/// Attempts that may fail at once before a lookup does: twice the number of upstreams, as in CoreDNS. There, 0 means no
+/// ceiling; here it means [`CONNECTS_MAX`], for a lookup has better things to do than to be refused.
+fn connects_max(forward: &ForwardRules) -> u32 {
+    match forward.max_connect_attempts {
+        None => 2 * forward.upstreams.len() as u32,
+        Some(0) => CONNECTS_MAX,
+        Some(attempts) => attempts.min(CONNECTS_MAX),
     }
 }
 

@@ -4,15 +4,17 @@
 //! sending rubbish can take names off the network (that is what a forged datagram does to CoreDNS today).
 
 use super::Forwarder;
-use super::attempt::{OpenPath, Purpose};
+use super::paths::{Attempt, Purpose};
 use crate::api::{FailureCause, Path, Rejection, Transport};
 use crate::cache::{Answer, AnswerMeta, AnswerRef, Cache, InsertRules, Inserted, Judgement, Ttls, judge};
+use crate::config::UpstreamId;
 use crate::slab::Ticket;
 use crate::stats::{DURATION_BOUNDS_US, rcode_label};
 use crate::time::{Duration, Instant};
 use crate::wire::{
     Flags, Header, Message, MessageFault, OPT_LEN, Question, Rcode, Section, UpstreamOptions, read_options,
 };
+use smallvec::SmallVec;
 
 /// Replies with wrong IDs on one path after which somebody is taken to be guessing, and TCP is asked as well. One can be a
 /// late answer to a former holder of the port.
@@ -28,15 +30,16 @@ impl<C: Cache> Forwarder<C> {
         // V1: the driver names the path, and the path's socket is connected to the upstream.
         let open = self.paths.get_mut(path.into()).ok_or(Rejection::UnknownPath)?;
         let header = Header::read(bytes).ok_or(Rejection::Short)?;
-        if header.id != open.id {
+        let (upstream, transport) = (open.upstream, open.transport);
+        let Some(query) = open.queries.iter().find(|query| query.id == header.id).copied() else {
             open.wrong_ids = open.wrong_ids.saturating_add(1);
-            if open.wrong_ids == WRONG_IDS_SUSPECT {
+            if transport == Transport::Udp && open.wrong_ids == WRONG_IDS_SUSPECT {
                 self.ask_over_tcp_too(now, path);
             }
             return Err(Rejection::WrongId);
-        }
-        let (upstream, transport, purpose) = (open.upstream, open.transport, open.purpose);
-        let checked = match purpose {
+        };
+        let attempt = Attempt { path, id: query.id };
+        let checked = match query.purpose {
             Purpose::Lookup(ticket) => {
                 let lookup = self.lookups.get(ticket).ok_or(Rejection::UnknownPath)?;
                 check(bytes, header, &lookup.question)
@@ -45,12 +48,20 @@ impl<C: Cache> Forwarder<C> {
                 let asked = super::probe::question(&self.upstreams[usize::from(upstream.0)].config);
                 check(bytes, header, &asked)
             }
+            Purpose::Abandoned => {
+                // Nobody waits any more, but the connection lives and so does the upstream.
+                self.path_heard(now, path, query.id);
+                self.take_query(now, attempt);
+                self.upstream_answered(upstream);
+                self.stats.replies_late.add(1);
+                return Ok(());
+            }
         };
         let message = match checked {
             Ok(message) => message,
             Err(rejection) if transport == Transport::Tcp => {
                 // On a connection there is no second sender: this one speaks nonsense.
-                self.attempt_failed(now, path, FailureCause::Broken);
+                self.path_lost(now, path, FailureCause::Broken);
                 return Err(rejection);
             }
             Err(rejection) => {
@@ -59,20 +70,24 @@ impl<C: Cache> Forwarder<C> {
             }
         };
         self.stats.trailing_bytes_cut.add(u64::from(message.end < bytes.len()));
-        let Some(open) = self.close_path(path) else { return Ok(()) };
-        let took = now.since(open.sent_at);
+        self.path_heard(now, path, query.id);
+        self.take_query(now, attempt);
+        let took = now.since(query.sent_at);
         self.upstreams[usize::from(upstream.0)].rtt.observe(took);
         self.upstream_answered(upstream);
-        let Purpose::Lookup(ticket) = purpose else { return Ok(()) };
+        let Purpose::Lookup(ticket) = query.purpose else { return Ok(()) };
+        if let Some(lookup) = self.lookups.get_mut(ticket) {
+            lookup.out.retain(|other| *other != attempt);
+        }
         let rcode = message.rcode();
         let stats = &self.stats.upstreams[usize::from(upstream.0)];
         stats.duration[rcode_label(rcode.0)].observe(took.as_micros() as u64, &DURATION_BOUNDS_US);
         if message.header.flags.has(Flags::TC) {
-            self.retry_truncated(now, ticket, &open);
-        } else if rcode == Rcode::FORMERR && open.edns && message.opt.is_none() {
-            // RFC 6891 §7: it does not know EDNS. Ask again without.
+            self.retry_truncated(now, ticket, upstream, transport);
+        } else if rcode == Rcode::FORMERR && query.edns && message.opt.is_none() {
+            // RFC 6891 §7: it does not know EDNS. Asked again without.
             self.upstreams[usize::from(upstream.0)].refused_edns(now);
-            self.open_attempt(now, ticket, upstream, transport);
+            self.send_attempt(now, ticket, upstream, transport);
         } else {
             self.finish_with(now, ticket, &message);
         }
@@ -81,15 +96,14 @@ impl<C: Cache> Forwarder<C> {
 
     /// A truncated answer is never used and never cached (RFC 2181 §9): the same upstream is asked over TCP. Over TCP it is
     /// nonsense, and the attempt has failed.
-    fn retry_truncated(&mut self, now: Instant, ticket: Ticket, open: &OpenPath) {
+    fn retry_truncated(&mut self, now: Instant, ticket: Ticket, upstream: UpstreamId, transport: Transport) {
         let Some(lookup) = self.lookups.get_mut(ticket) else { return };
         lookup.truncated = true;
         lookup.asked_over_tcp = true;
         // It answered, so the next upstream is asked only if TCP takes its time.
-        lookup.next_attempt_at = now + self.upstreams[usize::from(open.upstream.0)].rtt.retransmit_after();
+        lookup.next_attempt_at = now + self.upstreams[usize::from(upstream.0)].rtt.retransmit_after();
         self.lookups.arm(ticket);
-        let asked =
-            open.transport == Transport::Udp && self.open_attempt(now, ticket, open.upstream, Transport::Tcp);
+        let asked = transport == Transport::Udp && self.send_attempt(now, ticket, upstream, Transport::Tcp);
         if !asked && self.lookups.get(ticket).is_some_and(|lookup| lookup.out.is_empty()) {
             self.fail_lookup(now, ticket);
         }
@@ -98,10 +112,13 @@ impl<C: Cache> Forwarder<C> {
     /// Something forged or broken came over UDP: ask the same upstream over TCP as well, once per lookup, and keep listening.
     fn ask_over_tcp_too(&mut self, now: Instant, path: Path) {
         let Some(open) = self.paths.get(path.into()) else { return };
-        let (Purpose::Lookup(ticket), upstream) = (open.purpose, open.upstream) else { return };
-        if let Some(lookup) = self.lookups.get_mut(ticket).filter(|lookup| !lookup.asked_over_tcp) {
-            lookup.asked_over_tcp = true;
-            self.open_attempt(now, ticket, upstream, Transport::Tcp);
+        let upstream = open.upstream;
+        for purpose in open.live().map(|query| query.purpose).collect::<SmallVec<[Purpose; 1]>>() {
+            let Purpose::Lookup(ticket) = purpose else { continue };
+            if let Some(lookup) = self.lookups.get_mut(ticket).filter(|lookup| !lookup.asked_over_tcp) {
+                lookup.asked_over_tcp = true;
+                self.send_attempt(now, ticket, upstream, Transport::Tcp);
+            }
         }
     }
 
@@ -144,7 +161,7 @@ impl<C: Cache> Forwarder<C> {
             let rules = InsertRules { stored: now, expires, entries_max: class.entries_max };
             self.keep(&lookup.key, zone, answer.as_ref(), rules);
         }
-        self.end_lookup(ticket, answer, ttls);
+        self.end_lookup(now, ticket, answer, ttls);
     }
 
     fn keep(&self, key: &crate::cache::Key, zone: usize, answer: AnswerRef<'_>, rules: InsertRules) {

@@ -12,6 +12,12 @@ const HEDGE_MAX: Duration = Duration::from_millis(400);
 /// unless a datagram was lost.
 const RETRANSMIT_MIN: Duration = Duration::from_millis(250);
 
+/// A connection that has brought nothing for this long is not waited for alone: longer than a resolver's usual work, short enough
+/// for two tries within the client's second.
+const STALL_MIN: Duration = Duration::from_millis(100);
+/// See [`STALL_MIN`]; with one more round trip this stays below 300 ms (reliability.md F4).
+const STALL_MAX: Duration = Duration::from_millis(200);
+
 /// A smoothed round-trip time and its variation.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Rtt {
@@ -28,6 +34,16 @@ impl Rtt {
                 (rtt * 7 / 8 + sample / 8, variation * 3 / 4 + error / 4)
             }
         });
+    }
+
+    /// The smoothed round-trip time; zero while nothing was measured.
+    pub fn smoothed(&self) -> Duration {
+        self.smoothed.map_or(Duration::ZERO, |(rtt, _)| rtt)
+    }
+
+    /// When a silent connection is given up.
+    pub fn stall_after(&self) -> Duration {
+        (self.hedge_after() * 2).clamp(STALL_MIN, STALL_MAX)
     }
 
     /// When to ask another upstream as well.

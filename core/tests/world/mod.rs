@@ -4,6 +4,7 @@
 use nodens_core::cache::{AnswerRef, Cache, Entry, InsertRules, Inserted, Key, Shard};
 use nodens_core::config::{
     CacheRules, Config, ForwardRules, ForwardZone, Limits, Listener, Policy, Route, UpstreamConfig,
+    UpstreamTransport,
 };
 use nodens_core::hash::HashKeys;
 use nodens_core::wire::Name;
@@ -80,6 +81,8 @@ pub(crate) fn config(upstreams: u8) -> Config {
                 upstreams: (0..u16::from(upstreams)).map(UpstreamId).collect(),
                 policy: Policy::Sequential,
                 max_concurrent: 0,
+                transport: UpstreamTransport::PreferUdp,
+                max_connect_attempts: None,
             }),
             udp_size_max: 1232,
             log_queries: false,
