@@ -98,7 +98,7 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
     if !options.quiet {
         announce(&mut log, &service, &plan);
     }
-    control_runtime()?.block_on(serve(service, &plan, options.pidfile.as_deref(), &mut log))
+    control_runtime()?.block_on(serve(service, &plan, options, &mut log))
 }
 
 /// The control thread's own small runtime.
@@ -124,9 +124,11 @@ fn announce(log: &mut AgentLog, service: &Service, plan: &Plan) {
 async fn serve(
     mut service: Service,
     plan: &Plan,
-    pidfile: Option<&Path>,
+    options: &RunOptions,
     log: &mut AgentLog,
 ) -> Result<(), Failure> {
+    // Before anybody is told that we are ready: who knows the process may end it.
+    let mut stop = StopSignals::new()?;
     let readiness = Arc::new(Readiness::new([SOCKETS]));
     let figures = Arc::clone(&service.figures);
     let mut admin = AdminServer::new(Arc::clone(&readiness), Arc::new(move || figures.render()));
@@ -134,30 +136,37 @@ async fn serve(
         return Err(Failure::Other(error.to_string()));
     }
     for (endpoint, local) in admin.addresses() {
-        log.say(Level::Info, format_args!("http://{local} serves{}", paths(&endpoint)));
+        if !options.quiet {
+            log.say(Level::Info, format_args!("http://{local} serves{}", paths(&endpoint)));
+        }
         if endpoint.health {
             tokio::spawn(probe::run(local, Arc::clone(&service.figures.health)));
         }
     }
-    if let Some(path) = pidfile {
+    if let Some(path) = &options.pidfile {
         let text = format!("{}\n", std::process::id());
         std::fs::write(path, text).map_err(|error| {
             Failure::Other(format!("cannot write the pid file {}: {error}", path.display()))
         })?;
     }
     readiness.set_ready(SOCKETS);
-    log.say(Level::Info, "ready");
+    if !options.quiet {
+        log.say(Level::Info, "ready");
+    }
     log.tick(Instant::now());
 
-    let mut stop = StopSignals::new()?;
     tend(&mut service, log, stop.next()).await?;
     readiness.stop();
     log.say(Level::Info, format_args!("told to end; answering for another {:?}", plan.lameduck));
+    log.tick(Instant::now());
     tokio::select! {
-        ended = tend(&mut service, log, sleep(plan.lameduck)) => ended?,
-        () = stop.next() => {}
+        ended = tend(&mut service, log, sleep(plan.lameduck)) => {
+            ended?;
+            drain(&mut service, log, &mut stop).await;
+        }
+        // Whoever says it twice does not want to wait for the queries in flight either.
+        () = stop.next() => last_words(&mut service, log),
     }
-    drain(&mut service, log, &mut stop).await;
     Ok(())
 }
 
@@ -171,6 +180,10 @@ pub async fn drain<S: LineSink>(service: &mut Service, log: &mut Log<S>, stop: &
             () = stop.next() => break,
         }
     }
+    last_words(service, log);
+}
+
+fn last_words<S: LineSink>(service: &mut Service, log: &mut Log<S>) {
     take_events(service, log);
     log.say(Level::Info, "ended");
     log.tick(Instant::now());

@@ -3,7 +3,6 @@
 
 use super::bench::{Bench, PATIENCE, Row, Setup, sleep_ms};
 use crate::worker::Runtime;
-use nodens_core::config::Policy;
 use nodens_testkit::msg::rcode::{FORMERR, NOERROR, SERVFAIL};
 use nodens_testkit::{Action, Query, Received, Transport, UdpClient, Upstream, answers};
 use std::time::{Duration, Instant};
@@ -74,14 +73,10 @@ pub fn f2_a_silent_upstream<R: Runtime>() {
     outage::<R>(Upstream::pause, Upstream::resume);
 }
 
-/// Two upstreams, the first of which is broken by `breaking`; both workers, fresh names all the time.
+/// Two upstreams of which the first, which is asked first, is broken by `breaking`; a new name every time.
 fn one_of_two<R: Runtime>(breaking: fn(&Upstream)) {
     let (bad, good) = (healthy(), healthy());
-    let mut setup = Setup::new(&[&bad, &good]).one_worker();
-    if let Some(forward) = &mut setup.config.zones[0].forward {
-        forward.policy = Policy::Sequential;
-    }
-    let bench = setup.start::<R>();
+    let bench = Setup::new(&[&bad, &good]).one_worker().start::<R>();
     breaking(&bad);
     for n in 0..20 {
         let (reply, took) = timed(&bench, &named(&format!("n{n}.example.")));

@@ -47,7 +47,20 @@ fn silence_for<R: Runtime>(bytes: &[u8], reason: DropReason) {
     assert_eq!(row.asked(), 1, "only the query behind them went upstream");
 }
 
-pub fn l01_l14_a_plain_query_is_answered<R: Runtime>() {
+pub fn l01_thirty_addresses_fit_into_512_bytes<R: Runtime>() {
+    // As they came from the upstream: every owner is a pointer to the question.
+    let row = Row::start::<R>(|query| {
+        (0..30).fold(query.response(), |r, n| r.answer(&format!("@ 60 IN A 192.0.2.{n}")))
+    });
+    for reply in row.ask_twice(&Query::new("a.example.", "A")) {
+        assert_eq!((reply.tc, reply.answers.len()), (false, 30));
+        assert!(reply.raw_len <= 512);
+        let pointers = reply.raw.windows(2).filter(|bytes| *bytes == [0xc0, 0x0c]).count();
+        assert_eq!(pointers, 30);
+    }
+}
+
+pub fn l14_a_plain_query_is_answered<R: Runtime>() {
     let row = Row::start::<R>(address);
     let reply = row.bench.ask(&a_query());
     assert_eq!((reply.rcode, reply.answer_lines()), (NOERROR, vec!["www.example. A 192.0.2.1".to_owned()]));

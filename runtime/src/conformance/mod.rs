@@ -11,6 +11,7 @@
 //! | [`front_end`] | L: queries good and bad; truncation; addresses |
 //! | [`forged`] | forged and broken upstream replies |
 //! | [`failures`] | upstreams that fail and come back; limits |
+//! | [`selection`] | G, H, J: which upstream, how often, over what; probes |
 //! | [`load`] | many at once |
 //! | [`tcp`] | clients over TCP |
 //!
@@ -25,6 +26,7 @@ pub mod front_end;
 pub mod harness;
 pub mod keys;
 pub mod load;
+pub mod selection;
 pub mod suite;
 pub mod tcp;
 

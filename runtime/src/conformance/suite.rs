@@ -92,7 +92,8 @@ macro_rules! conformance_suite {
             b24_r13_an_answer_for_a_subnet_is_not_kept,
         }
         $crate::conformance_rows! { $runtime; front_end:
-            l01_l14_a_plain_query_is_answered,
+            l01_thirty_addresses_fit_into_512_bytes,
+            l14_a_plain_query_is_answered,
             l13_edns_version_1_is_badvers,
             l16_a_zone_without_forward_is_refused,
             l18_a_name_outside_all_zones_is_refused,
@@ -179,6 +180,24 @@ macro_rules! conformance_suite {
             x1_too_many_waiters_in_all,
             x1_too_many_lookups,
         }
+        $crate::conformance_rows! { $runtime; selection:
+            g01_round_robin_takes_turns,
+            g02_random_asks_all,
+            g03_sequential_asks_the_first,
+            g07_one_refusing_upstream_is_tried_twice,
+            g08_three_refusing_upstreams_are_tried_twice_each,
+            g13_g14_the_first_answer_counts_whatever_it_says,
+            g17_an_upstream_that_drops_every_other_query_costs_no_answer,
+            h19_h20_rubbish_before_the_answer,
+            h27_every_question_leaves_from_another_port,
+            h28_an_upstream_that_closes_after_each_answer,
+            h29_an_upstream_that_resets_after_each_answer,
+            j01_one_probe_after_a_loss_and_then_none,
+            j03_probes_without_recursion,
+            j06_without_max_fails_there_are_no_probes,
+            j07_probes_ask_for_the_name_that_is_set,
+            j05_j14_down_after_failed_probes_and_well_with_any_rcode,
+        }
         $crate::conformance_rows! { $runtime; load:
             x1_64_equal_queries_are_one_lookup,
             x1_1000_equal_queries_are_one_lookup_per_worker,
@@ -231,12 +250,13 @@ macro_rules! conformance_rows {
     };
 }
 
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("cacheability", include_str!("cacheability.rs")),
     ("keys", include_str!("keys.rs")),
     ("front_end", include_str!("front_end.rs")),
     ("forged", include_str!("forged.rs")),
     ("failures", include_str!("failures.rs")),
+    ("selection", include_str!("selection.rs")),
     ("load", include_str!("load.rs")),
     ("tcp", include_str!("tcp.rs")),
 ];
