@@ -6,7 +6,7 @@
 
 use crate::api::Transport;
 use crate::time::Duration;
-use crate::wire::Name;
+use crate::wire::{Name, Rcode};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -123,6 +123,8 @@ impl CacheRules {
 pub struct ForwardRules {
     /// Names outside are refused.
     pub from: Name,
+    /// `except`: names under these are refused too, `from` itself aside.
+    pub except: Vec<Name>,
     /// In the order of the Corefile, at most [`UPSTREAMS_MAX`].
     pub upstreams: Vec<UpstreamId>,
     /// Which upstream is asked first.
@@ -133,6 +135,36 @@ pub struct ForwardRules {
     pub transport: UpstreamTransport,
     /// Attempts that may be refused before a lookup fails; `None`: twice the number of upstreams.
     pub max_connect_attempts: Option<u32>,
+    /// `failover`: with these RCODEs the next upstream is asked before the answer is given.
+    pub failover: Vec<Rcode>,
+    /// `failfast_all_unhealthy_upstreams`: SERVFAIL at once while all are down.
+    pub failfast: bool,
+    /// `read_timeout`: an upstream is not waited for longer than this before something else is tried.
+    pub read_timeout: Duration,
+}
+
+impl ForwardRules {
+    /// CoreDNS' defaults for `forward . UPSTREAMS…`.
+    pub fn to(upstreams: Vec<UpstreamId>) -> Self {
+        ForwardRules {
+            from: Name::root(),
+            except: Vec::new(),
+            upstreams,
+            policy: Policy::Random,
+            max_concurrent: 0,
+            transport: UpstreamTransport::AsClient,
+            max_connect_attempts: None,
+            failover: Vec::new(),
+            failfast: false,
+            read_timeout: Duration::from_secs(2),
+        }
+    }
+
+    /// Whether a name (canonical wire bytes) goes to these upstreams.
+    pub fn takes(&self, qname: &[u8]) -> bool {
+        let excepted = || self.except.iter().any(|zone| zone.is_suffix_of(qname));
+        self.from.is_suffix_of(qname) && (self.from.as_wire() == qname || !excepted())
+    }
 }
 
 /// How a zone's upstreams are asked.
@@ -155,6 +187,8 @@ pub enum Policy {
     RoundRobin,
     /// Always as configured.
     Sequential,
+    /// The one with the fewest queries out first: one that is slow or silent gets fewer.
+    LeastOutstanding,
 }
 
 /// One upstream resolver.

@@ -32,6 +32,8 @@ pub struct Upstream {
     pub rtt: Rtt,
     /// Whether it is well.
     pub health: Health,
+    /// Lookups' queries that are out at it.
+    pub outstanding: u32,
     edns_refused_until: Option<Instant>,
 }
 
@@ -42,6 +44,7 @@ impl Upstream {
             health: Health::new(config.max_fails),
             config,
             rtt: Rtt::default(),
+            outstanding: 0,
             edns_refused_until: None,
         }
     }

@@ -429,3 +429,54 @@ fn j09_with_all_upstreams_down_one_query_goes_out() {
     assert_eq!(real, 1, "probes aside");
     assert_eq!(world.forwarder.stats().all_down.get(), 1);
 }
+
+#[test]
+fn g11_g12_g13_failover_asks_each_upstream_once_and_gives_the_last_word() {
+    let ask = |failover: &[u16], rcodes: &[u16]| {
+        let mut ruled = config(rcodes.len() as u8);
+        let forward = ruled.zones[0].forward.as_mut().expect("a forward");
+        forward.failover = failover.iter().map(|code| nodens_core::wire::Rcode(*code)).collect();
+        let mut world = World::new(ruled);
+        world.ask(World::client(1), &name(1));
+        let mut asked = Vec::new();
+        while !world.sent.is_empty() {
+            let sent = world.next_sent();
+            asked.push(sent.upstream);
+            let rcode = rcodes[usize::from(match sent.upstream {
+                std::net::SocketAddr::V4(v4) => v4.ip().octets()[3],
+                std::net::SocketAddr::V6(_) => 0,
+            }) - 1];
+            world.deliver(&sent, &sent.reply().rcode(rcode).bytes()).expect("accepted");
+        }
+        (world.only_answer().rcode, asked.len())
+    };
+    assert_eq!(ask(&[2], &[2, 2]), (2, 2), "G11");
+    assert_eq!(ask(&[2, 5], &[2, 5, 0]), (0, 3), "G12");
+    assert_eq!(ask(&[], &[2, 5, 0]), (2, 1), "G13");
+    assert_eq!(ask(&[2], &[0, 2]), (0, 1), "G14");
+}
+
+#[test]
+fn g19_excepted_names_are_refused_and_from_itself_is_not() {
+    let mut ruled = config(1);
+    let forward = ruled.zones[0].forward.as_mut().expect("a forward");
+    forward.from = nodens_core::wire::Name::parse("example.org").expect("a name");
+    forward.except = vec![nodens_core::wire::Name::parse("example.org").expect("a name")];
+    let mut world = World::new(ruled);
+    assert_eq!(world.ask(World::client(1), &Query::new("a.example.org.", "A")).expect("at once").rcode, 5);
+    assert!(world.ask(World::client(2), &Query::new("example.org.", "A")).is_none());
+    assert_eq!(world.ask(World::client(3), &Query::new("example.com.", "A")).expect("at once").rcode, 5);
+}
+
+#[test]
+fn j08_failfast_answers_at_once_while_all_are_down() {
+    let mut ruled = over_tcp(2);
+    ruled.zones[0].forward.as_mut().expect("a forward").failfast = true;
+    let mut world = World::new(ruled);
+    world.ask(World::client(1), &name(1));
+    world.pass_ms(4_500);
+    assert_eq!(world.only_answer().rcode, 2);
+    world.sent.clear();
+    assert_eq!(world.ask(World::client(2), &name(2)).expect("at once").rcode, 2);
+    assert!(world.sent.is_empty());
+}

@@ -81,8 +81,8 @@ impl<C: Cache> Forwarder<C> {
             Transport::Udp => patience.retransmit_after(),
             Transport::Tcp => patience.stall_after(),
         };
-        let lookup_may = lookup.attempts_made - lookup.connects_failed < lookup.attempts_max;
-        lookup.next_attempt_at = if lookup_may { now + wait } else { lookup.deadline };
+        let wait = wait.min(lookup.read_timeout);
+        lookup.next_attempt_at = if lookup.may_attempt() { now + wait } else { lookup.deadline };
         if paid {
             if turn > 0 {
                 self.stats.upstreams[usize::from(upstream.0)].retransmissions.add(1);

@@ -51,6 +51,8 @@ pub(super) struct Lookup {
     pub(super) connects_max: u32,
     /// Times it was sent again because a connection ended.
     pub(super) resends: u32,
+    /// The longest wait before something else is tried.
+    pub(super) read_timeout: Duration,
     /// How its upstreams are asked.
     pub(super) transport: Transport,
     /// What an answer may still come to, the oldest first.

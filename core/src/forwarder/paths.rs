@@ -79,6 +79,12 @@ pub(super) enum Purpose {
     Abandoned,
 }
 
+impl Purpose {
+    pub(super) const fn is_lookup(self) -> bool {
+        matches!(self, Purpose::Lookup(_))
+    }
+}
+
 /// One query on one path: what a lookup remembers of an attempt.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) struct Attempt {
@@ -148,6 +154,7 @@ impl<C: Cache> Forwarder<C> {
             }
         };
         open.used += 1;
+        known.outstanding += u32::from(purpose.is_lookup());
         open.queries.push(OutQuery { id, purpose, sent_at: now, edns: known.speaks_edns(now) });
         let attempt = Attempt { path, id };
         if open.state != PathState::Opening {
@@ -162,6 +169,7 @@ impl<C: Cache> Forwarder<C> {
         let open = self.paths.get_mut(attempt.path.into())?;
         let at = open.queries.iter().position(|query| query.id == attempt.id)?;
         let query = open.queries.remove(at);
+        self.upstreams[usize::from(open.upstream.0)].outstanding -= u32::from(query.purpose.is_lookup());
         self.tend_path(now, attempt.path);
         Some(query)
     }
@@ -171,7 +179,10 @@ impl<C: Cache> Forwarder<C> {
         let Some(open) = self.paths.get_mut(attempt.path.into()) else { return };
         let under_way = open.transport == Transport::Tcp && open.state != PathState::Opening;
         match open.queries.iter_mut().find(|query| query.id == attempt.id) {
-            Some(query) if under_way => query.purpose = Purpose::Abandoned,
+            Some(query) if under_way => {
+                let was = core::mem::replace(&mut query.purpose, Purpose::Abandoned);
+                self.upstreams[usize::from(open.upstream.0)].outstanding -= u32::from(was.is_lookup());
+            }
             Some(_) => {
                 self.take_query(now, attempt);
             }
@@ -224,6 +235,7 @@ impl<C: Cache> Forwarder<C> {
         self.pools[usize::from(open.upstream.0)].forget(path);
         self.stats.paths.set(self.paths.len() as u64);
         for query in open.live() {
+            self.upstreams[usize::from(open.upstream.0)].outstanding -= u32::from(query.purpose.is_lookup());
             if let Purpose::Lookup(ticket) = query.purpose
                 && let Some(lookup) = self.lookups.get_mut(ticket)
             {

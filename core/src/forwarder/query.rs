@@ -9,13 +9,13 @@ use super::lookup::{LOOKUP_TIME_ALL_DOWN, LOOKUP_TIME_MAX, Lookup, Waiter};
 use super::route::Found;
 use crate::api::{ClientQuery, DropReason, FailureCause, Outcome, Transport};
 use crate::cache::{AnswerMeta, AnswerRef, Cache, Class, Key, KeyFields, Kind, ReplyFrame, Ttls, render};
-use crate::config::{ForwardRules, UDP_SIZE_DEFAULT, UDP_SIZE_MIN, UpstreamTransport};
+use crate::config::{ForwardRules, UDP_SIZE_DEFAULT, UDP_SIZE_MIN, UpstreamId, UpstreamTransport};
 use crate::stats::{RouteStats, SIZE_BOUNDS, rcode_label, type_label};
 use crate::time::Instant;
 use crate::upstream::{Wellness, order};
 use crate::wire::{
-    EDE_CACHED_ERROR, EDE_NOT_READY, Edns, Flags, HEADER_LEN, Header, MESSAGE_LEN_MAX, Name, QueryFault,
-    QueryView, Question, Rcode,
+    EDE_CACHED_ERROR, EDE_NO_REACHABLE_AUTHORITY, EDE_NOT_READY, Edns, Flags, HEADER_LEN, Header,
+    MESSAGE_LEN_MAX, Name, QueryFault, QueryView, Question, Rcode,
 };
 use smallvec::{SmallVec, smallvec};
 
@@ -81,8 +81,7 @@ impl<C: Cache> Forwarder<C> {
             cd: view.header.flags.has(Flags::CD),
         };
         let key = Key::new(self.cache.hash_keys(), fields, &view.question);
-        let Some(forward) = zone.forward.as_ref().filter(|forward| forward.from.is_suffix_of(key.qname()))
-        else {
+        let Some(forward) = zone.forward.as_ref().filter(|forward| forward.takes(key.qname())) else {
             return Answered::Now(respond(Rcode::REFUSED, None, frame, out));
         };
         if zone.cache.is_some()
@@ -114,6 +113,10 @@ impl<C: Cache> Forwarder<C> {
         if forward.max_concurrent > 0 && self.in_flight[found.zone] >= forward.max_concurrent {
             self.stats.zones[found.zone].max_concurrent_rejects.add(1);
             return Answered::Now(respond(Rcode::REFUSED, None, frame, out));
+        }
+        if forward.failfast && self.all_down(&forward.upstreams) {
+            self.stats.all_down.add(1);
+            return Answered::Now(respond(Rcode::SERVFAIL, Some(EDE_NO_REACHABLE_AUTHORITY), frame, out));
         }
         if too_many_waiters || self.lookups.len() >= limits.lookups_max as usize {
             return self.shed(frame, out);
@@ -165,8 +168,7 @@ impl<C: Cache> Forwarder<C> {
         }
         let order =
             order(forward.policy, &forward.upstreams, &self.upstreams, &mut self.turns[zone], &mut self.rng);
-        let all_down =
-            order.iter().all(|id| self.upstreams[usize::from(id.0)].health.wellness() == Wellness::Down);
+        let all_down = self.all_down(&order);
         if all_down {
             self.stats.all_down.add(1);
         }
@@ -185,6 +187,7 @@ impl<C: Cache> Forwarder<C> {
             connects_failed: 0,
             connects_max: connects_max(forward),
             resends: 0,
+            read_timeout: forward.read_timeout,
             transport: match forward.transport {
                 UpstreamTransport::AsClient => asked.query.client.transport(),
                 UpstreamTransport::PreferUdp => Transport::Udp,
@@ -200,6 +203,10 @@ impl<C: Cache> Forwarder<C> {
         self.stats.lookups.set(self.lookups.len() as u64);
         self.stats.waiters.set(self.lookups.waiters() as u64);
         self.next_attempt(now, ticket);
+    }
+
+    fn all_down(&self, upstreams: &[UpstreamId]) -> bool {
+        upstreams.iter().all(|id| self.upstreams[usize::from(id.0)].health.wellness() == Wellness::Down)
     }
 
     fn shed(&self, frame: &ReplyFrame<'_>, out: &mut [u8]) -> Answered {

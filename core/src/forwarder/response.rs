@@ -88,10 +88,20 @@ impl<C: Cache> Forwarder<C> {
             // RFC 6891 §7: it does not know EDNS. Asked again without.
             self.upstreams[usize::from(upstream.0)].refused_edns(now);
             self.send_attempt(now, ticket, upstream, transport);
+        } else if self.fails_over(ticket, rcode) {
+            self.next_attempt(now, ticket);
         } else {
             self.finish_with(now, ticket, &message);
         }
         Ok(())
+    }
+
+    /// `failover`: this RCODE sends the lookup on, as long as there is an upstream that was not asked.
+    fn fails_over(&self, ticket: Ticket, rcode: Rcode) -> bool {
+        let Some(lookup) = self.lookups.get(ticket) else { return false };
+        let forward = self.config.zones[lookup.zone].forward.as_ref();
+        let listed = forward.is_some_and(|forward| forward.failover.contains(&rcode));
+        listed && (lookup.attempts_made as usize) < lookup.order.len()
     }
 
     /// A truncated answer is never used and never cached (RFC 2181 §9): the same upstream is asked over TCP. Over TCP it is

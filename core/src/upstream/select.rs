@@ -16,10 +16,10 @@ pub fn order(policy: Policy, zone: &[UpstreamId], all: &[Upstream], turn: &mut u
     let mut order = Order::from_slice(zone);
     match policy {
         Policy::Sequential => {}
-        Policy::Random => {
-            for last in (1..order.len()).rev() {
-                order.swap(last, rng.below(last as u32 + 1) as usize);
-            }
+        Policy::Random => shuffle(&mut order, rng),
+        Policy::LeastOutstanding => {
+            shuffle(&mut order, rng);
+            order.sort_by_key(|id| all.get(usize::from(id.0)).map_or(u32::MAX, |u| u.outstanding));
         }
         // As CoreDNS: the next in turn, then the others as configured.
         Policy::RoundRobin => {
@@ -30,6 +30,12 @@ pub fn order(policy: Policy, zone: &[UpstreamId], all: &[Upstream], turn: &mut u
     }
     order.sort_by_key(|id| all.get(usize::from(id.0)).map_or(Wellness::Down, |u| u.health.wellness()));
     order
+}
+
+fn shuffle(order: &mut Order, rng: &mut Rng) {
+    for last in (1..order.len()).rev() {
+        order.swap(last, rng.below(last as u32 + 1) as usize);
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +71,13 @@ mod tests {
             firsts[usize::from(order(Policy::Random, &zone, &all, &mut 0, &mut rng)[0].0)] += 1;
         }
         assert!(firsts.iter().all(|n| (900..1100).contains(n)), "{firsts:?}");
+    }
+
+    #[test]
+    fn least_outstanding_is_what_it_says() {
+        let (zone, mut all, mut rng) = setup();
+        (all[0].outstanding, all[1].outstanding, all[2].outstanding) = (2, 0, 1);
+        assert_eq!(ids(&order(Policy::LeastOutstanding, &zone, &all, &mut 0, &mut rng)), [2, 3, 1]);
     }
 
     #[test]

@@ -77,12 +77,9 @@ pub(crate) fn config(upstreams: u8) -> Config {
             id: ZoneId(0),
             cache: Some(CacheRules::coredns()),
             forward: Some(ForwardRules {
-                from: Name::root(),
-                upstreams: (0..u16::from(upstreams)).map(UpstreamId).collect(),
                 policy: Policy::Sequential,
-                max_concurrent: 0,
                 transport: UpstreamTransport::PreferUdp,
-                max_connect_attempts: None,
+                ..ForwardRules::to((0..u16::from(upstreams)).map(UpstreamId).collect())
             }),
             udp_size_max: 1232,
             log_queries: false,
