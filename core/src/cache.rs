@@ -10,7 +10,7 @@ mod policy;
 mod shard;
 mod sieve;
 
-pub use answer::{Answer, AnswerMeta, AnswerRef, ReplyFrame, Ttls, render};
+pub use answer::{Answer, AnswerMeta, AnswerRef, Rendered, ReplyFrame, Ttls, render};
 pub use key::{Key, KeyFields};
 pub use policy::{Judgement, SOALESS_TTL_MAX_S, answers_question, judge};
 pub use shard::{ClassUsage, Prepared, Removed, SWEEP_SLOTS, Shard, ShardUsage};

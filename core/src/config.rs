@@ -5,6 +5,7 @@
 //! may want to change is a field.
 
 use crate::api::Transport;
+use crate::cache::Class;
 use crate::time::Duration;
 use crate::wire::{Name, Rcode};
 use alloc::string::String;
@@ -107,6 +108,19 @@ pub struct KindRules {
 }
 
 impl CacheRules {
+    /// The bounds of one class.
+    pub const fn of(&self, class: Class) -> KindRules {
+        match class {
+            Class::Success => self.success,
+            Class::Denial => self.denial,
+        }
+    }
+
+    /// Whether answers for a name (canonical wire bytes) are kept.
+    pub fn covers(&self, qname: &[u8]) -> bool {
+        self.zones.is_empty() || self.zones.iter().any(|zone| zone.is_suffix_of(qname))
+    }
+
     /// CoreDNS' defaults: 9984 entries and 3600 s for answers, 1800 s for negatives, at least 5 s, SERVFAIL 5 s.
     pub const fn coredns() -> Self {
         CacheRules {
@@ -301,6 +315,11 @@ impl Config {
             }
             if !(UDP_SIZE_MIN..=UDP_SIZE_MAX).contains(&zone.udp_size_max) {
                 return fault(place("udp_size_max"), "must be within 512 and 4096");
+            }
+            let ttl_max_s = i32::MAX as u32;
+            let too_long = |rules: &KindRules| rules.ttl_max_s > ttl_max_s || rules.ttl_min_s > ttl_max_s;
+            if zone.cache.as_ref().is_some_and(|c| too_long(&c.success) || too_long(&c.denial)) {
+                return fault(place("cache"), "has a TTL above 2147483647 s, which clients read as 0");
             }
             let Some(forward) = &zone.forward else { continue };
             if forward.upstreams.is_empty() || forward.upstreams.len() > UPSTREAMS_MAX {

@@ -156,7 +156,7 @@ pub struct Stats {
     pub dropped: [Counter; crate::DropReason::COUNT],
     /// Upstream messages that were not accepted, by reason; indexed by [`Rejection`](crate::Rejection).
     pub rejected: [Counter; crate::Rejection::COUNT],
-    /// Messages for a TCP connection or lookup that no longer exists, from upstreams that answered late.
+    /// Answers over TCP to lookups that were over: another upstream was faster.
     pub replies_late: Counter,
     /// Bytes after the last record of a reply were cut off.
     pub trailing_bytes_cut: Counter,
@@ -210,7 +210,7 @@ pub struct ZoneStats {
     pub hits_denial: Counter,
     /// Queries that were not in the cache.
     pub misses: Counter,
-    /// Upstream answers that could not be stored because they did not fit the question (CoreDNS `drops`).
+    /// Replies with another question than was asked (CoreDNS `drops`).
     pub drops: Counter,
     /// Inserts given up because the shard's lock was busy.
     pub insert_skipped: Counter,

@@ -18,4 +18,4 @@ pub use header::{Flags, HEADER_LEN, Header, Rcode, get_u16, get_u32, put_u16};
 pub use message::{Message, MessageFault, Record, Section, rtype};
 pub use name::{NAME_LEN_MAX, Name, NameError, names_equal};
 pub use query::{QueryFault, QueryView, Question};
-pub use stream::{MESSAGE_LEN_MAX, StreamFraming};
+pub use stream::{FramingFault, MESSAGE_LEN_MAX, StreamFraming};

@@ -113,13 +113,13 @@ impl Answer {
     }
 }
 
-/// The records that can be kept: all of them, except those after an OPT from the first that points to where the OPT or what
-/// follows it stands, because moving would bend the pointer. They are additional data, which a server may leave
+/// The records that can be kept: all of them, except those after an OPT from the first whose names are read from where the OPT or
+/// what follows it stands, because moving would bend the pointer. They are additional data, which a server may leave
 /// out (RFC 2181 §9), and an OPT that is not the last record is rare enough.
 fn kept_records<'m>(message: &'m Message<'_>) -> &'m [Record] {
     let records = &message.records[..];
     let Some((_, opt)) = &message.opt else { return records };
-    let bent = records.iter().position(|r| r.owner >= opt.end && r.highest_target >= opt.start);
+    let bent = records.iter().position(|r| r.owner >= opt.end && r.reaches > opt.start);
     &records[..bent.unwrap_or(records.len())]
 }
 
@@ -151,12 +151,23 @@ impl<'a> AnswerRef<'a> {
     }
 }
 
-/// Writes the answer for one client into `out` and returns its length and whether it had to be truncated.
+/// What was written for a client.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Rendered {
+    /// Length in bytes.
+    pub len: usize,
+    /// Records were left out and TC is set.
+    pub truncated: bool,
+    /// The RCODE that the client sees.
+    pub rcode: Rcode,
+}
+
+/// Writes the answer for one client into `out`.
 ///
 /// Records that do not fit are left out from the end; TC is set if one of the answer or authority section is missing,
 /// not for additional data alone (RFC 2181 §9). `out` must hold the header, the question and an OPT with an
 /// extended error at least: 512 bytes always do.
-pub fn render(answer: AnswerRef<'_>, ttls: Ttls, frame: &ReplyFrame<'_>, out: &mut [u8]) -> (usize, bool) {
+pub fn render(answer: AnswerRef<'_>, ttls: Ttls, frame: &ReplyFrame<'_>, out: &mut [u8]) -> Rendered {
     let meta = &answer.meta;
     let extended_error = meta.extended_error.filter(|_| frame.do_bit.is_some());
     let opt_len = match (frame.do_bit, extended_error) {
@@ -203,9 +214,9 @@ pub fn render(answer: AnswerRef<'_>, ttls: Ttls, frame: &ReplyFrame<'_>, out: &m
             out[at..at + 4].copy_from_slice(&ttl_s.to_be_bytes());
         }
     }
-    let Some(do_bit) = frame.do_bit else { return (body_end, truncated) };
+    let Some(do_bit) = frame.do_bit else { return Rendered { len: body_end, truncated, rcode } };
     let edns = Edns { udp_size: frame.udp_size, rcode_high: (rcode.0 >> 4) as u8, version: 0, do_bit };
-    (put_opt(out, body_end, edns, extended_error), truncated)
+    Rendered { len: put_opt(out, body_end, edns, extended_error), truncated, rcode }
 }
 
 /// Lowers the section counts to the first `records` records; true if answer or authority lost one.

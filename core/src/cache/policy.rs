@@ -20,6 +20,9 @@ use crate::wire::{Message, Rcode, Record, Section, get_u16, get_u32, rtype};
 pub const SOALESS_TTL_MAX_S: u32 = 5;
 /// Links of a CNAME chain that are followed. Resolvers stop at 8 to 16.
 const CHAIN_MAX: usize = 11;
+/// CNAMEs in an answer that are looked at. An honest answer has as many as its chain has links; one with thousands wants to cost
+/// us time, for each link is looked for among all of them.
+const CNAMES_MAX: usize = 64;
 
 /// What may be done with a message.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -32,29 +35,20 @@ pub enum Judgement {
         ttl_s: u32,
     },
     /// It goes to those who wait for it, unchanged, and is forgotten.
-    Relay {
-        /// It was well formed but does not fit the question: CoreDNS counts this under `drops`.
-        misfit: bool,
-    },
+    Relay,
 }
 
 /// Judges a message that passed validation. `rules` are those of its zone, `unix_s` the wall clock.
 pub fn judge(message: &Message<'_>, rules: &CacheRules, unix_s: u64) -> Judgement {
-    let Some((kind, natural_ttl_s)) = classify(message, rules) else {
-        return Judgement::Relay {
-            misfit: message.rcode() == Rcode::NOERROR || message.rcode() == Rcode::NXDOMAIN,
-        };
-    };
-    let Some(signatures_s) = signatures_valid_for_s(message, unix_s) else {
-        return Judgement::Relay { misfit: true };
-    };
+    let Some((kind, natural_ttl_s)) = classify(message, rules) else { return Judgement::Relay };
+    let Some(signatures_s) = signatures_valid_for_s(message, unix_s) else { return Judgement::Relay };
     let ttl_s = if kind == Kind::Failure {
         natural_ttl_s
     } else {
-        let clamp = if kind == Kind::Positive { rules.success } else { rules.denial };
+        let clamp = rules.of(kind.class());
         natural_ttl_s.max(clamp.ttl_min_s).min(clamp.ttl_max_s).min(signatures_s)
     };
-    if ttl_s == 0 { Judgement::Relay { misfit: false } } else { Judgement::Keep { kind, ttl_s } }
+    if ttl_s == 0 { Judgement::Relay } else { Judgement::Keep { kind, ttl_s } }
 }
 
 /// The kind and the lifetime before clamps.
@@ -134,6 +128,9 @@ fn in_class<'m>(message: &'m Message<'_>) -> impl Iterator<Item = &'m Record> {
 /// The last name of the CNAME chain that begins at the question; `None` for forks, loops and chains that are too long.
 fn chain_end(message: &Message<'_>) -> Option<usize> {
     let mut name = crate::wire::HEADER_LEN;
+    if in_class(message).filter(|r| r.rtype == rtype::CNAME).count() > CNAMES_MAX {
+        return None;
+    }
     for _ in 0..=CHAIN_MAX {
         match target_of(message, name) {
             Link::End => return Some(name),

@@ -34,8 +34,9 @@ const RESENDS_MAX: u32 = 32;
 /// Between two attempts at the same upstream that fail at once, so that a dead one is not hammered.
 const PACE: Duration = Duration::from_millis(20);
 
-/// Retransmissions are paid for with lookups: at most a fifth more traffic over time (reliability.md F7), so that loss is
-/// survived and an outage is not multiplied by six.
+/// Retransmissions are paid for with lookups. Each lookup may ask every upstream once and repeat itself once; whatever is more comes
+/// out of a budget of a fifth of the lookups over time (reliability.md F7), so that loss is survived and an outage is doubled, not
+/// multiplied by six.
 #[derive(Debug)]
 pub(super) struct RetryBudget {
     fifths: u32,
@@ -82,12 +83,9 @@ impl<C: Cache> Forwarder<C> {
             Transport::Tcp => patience.stall_after(),
         };
         let wait = wait.min(lookup.read_timeout);
-        lookup.next_attempt_at = if lookup.may_attempt() { now + wait } else { lookup.deadline };
-        if paid {
-            if turn > 0 {
-                self.stats.upstreams[usize::from(upstream.0)].retransmissions.add(1);
-            }
-            self.send_attempt(now, ticket, upstream, transport);
+        lookup.try_again_at(now + wait);
+        if paid && self.send_attempt(now, ticket, upstream, transport) && turn > 0 {
+            self.stats.upstreams[usize::from(upstream.0)].retransmissions.add(1);
         }
         self.lookups.arm(ticket);
     }
@@ -124,7 +122,7 @@ impl<C: Cache> Forwarder<C> {
     pub(super) fn path_reported(&mut self, now: Instant, path: Path, event: PathEvent) {
         match event {
             PathEvent::Connected => self.connected(now, path),
-            PathEvent::PortTaken => self.draw_again(path),
+            PathEvent::PortTaken => self.draw_again(now, path),
             PathEvent::Refused | PathEvent::Closed => self.path_lost(now, path, FailureCause::Refused),
             PathEvent::LocalFailure => self.path_lost(now, path, FailureCause::Local),
         }
@@ -142,6 +140,8 @@ impl<C: Cache> Forwarder<C> {
         let called_for = lost.live().any(|query| self.is_called_for(&lost, query.purpose));
         if cause == FailureCause::Refused && !established && called_for {
             self.upstream_failed(now, lost.upstream);
+        } else if cause == FailureCause::Local {
+            self.upstreams[usize::from(lost.upstream.0)].health.never_sent();
         }
         for query in lost.live() {
             match query.purpose {
@@ -178,7 +178,7 @@ impl<C: Cache> Forwarder<C> {
             if (lookup.attempts_made as usize) < lookup.order.len() {
                 self.next_attempt(now, ticket);
             } else {
-                lookup.next_attempt_at = lookup.next_attempt_at.min(now + PACE);
+                lookup.try_again_at(lookup.next_attempt_at.min(now + PACE));
                 self.lookups.arm(ticket);
             }
         } else if lookup.out.is_empty() {
@@ -198,8 +198,10 @@ impl<C: Cache> Forwarder<C> {
         let Some(lookup) = self.lookups.get(ticket) else { return };
         if now >= lookup.deadline {
             self.fail_lookup(now, ticket);
-        } else if now < lookup.next_attempt_at || !lookup.may_attempt() {
+        } else if now < lookup.next_attempt_at {
             self.lookups.arm(ticket);
+        } else if !lookup.may_attempt() {
+            self.wait_for_the_deadline(ticket);
         } else if lookup.transport == Transport::Tcp
             && lookup.attempts_made as usize >= lookup.order.len()
             && !lookup.out.is_empty()
@@ -208,6 +210,13 @@ impl<C: Cache> Forwarder<C> {
         } else {
             self.next_attempt(now, ticket);
         }
+    }
+
+    fn wait_for_the_deadline(&mut self, ticket: Ticket) {
+        if let Some(lookup) = self.lookups.get_mut(ticket) {
+            lookup.next_attempt_at = lookup.deadline;
+        }
+        self.lookups.arm(ticket);
     }
 
     /// Over TCP nothing gets lost on a connection that lives, so asking again would only add load. One that is silent is retired
@@ -223,7 +232,7 @@ impl<C: Cache> Forwarder<C> {
         if waits {
             let Some(lookup) = self.lookups.get_mut(ticket) else { return };
             let upstream = lookup.order[lookup.attempts_made.saturating_sub(1) as usize % lookup.order.len()];
-            lookup.next_attempt_at = now + self.upstreams[usize::from(upstream.0)].rtt.stall_after();
+            lookup.try_again_at(now + self.upstreams[usize::from(upstream.0)].rtt.stall_after());
             self.lookups.arm(ticket);
         } else {
             self.next_attempt(now, ticket);
@@ -271,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_budget_adds_a_fifth_at_most() {
+    fn the_budget_is_a_fifth_of_what_is_earned() {
         let mut budget = RetryBudget::new();
         while budget.spend() {}
         (0..100).for_each(|_| budget.earn());

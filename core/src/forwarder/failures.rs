@@ -56,7 +56,8 @@ impl Failures {
 
     /// Remembers that `key` failed; `own` says that no upstream answered at all.
     pub(super) fn remember(&mut self, key: &Key, zone: usize, rcode: Rcode, own: bool, now: Instant) {
-        let again = self.find(key).filter(|f| now.since(f.until) < MEMORY);
+        let current = |f: &Failure| f.epoch.is_none_or(|epoch| epoch == self.zones[zone].0);
+        let again = self.find(key).filter(|f| current(f) && now.since(f.until) < MEMORY);
         let kept = again.map_or(KEPT_MIN, |f| (f.kept * 2).min(KEPT_MAX));
         self.zones[zone].1 |= own;
         let epoch = own.then_some(self.zones[zone].0);
@@ -69,6 +70,18 @@ impl Failures {
             None => {
                 let entry = (key.hash(), key.as_bytes().into(), failure);
                 self.young.insert_unique(key.hash(), entry, |(hash, ..)| *hash);
+            }
+        }
+    }
+
+    /// The question has been answered: whatever failed before is over.
+    pub(super) fn forget(&mut self, key: &Key) {
+        for table in [&mut self.young, &mut self.old] {
+            if table.is_empty() {
+                continue;
+            }
+            if let Ok(entry) = table.find_entry(key.hash(), |(_, bytes, _)| **bytes == *key.as_bytes()) {
+                entry.remove();
             }
         }
     }
@@ -135,6 +148,19 @@ mod tests {
         failures.recovered(0);
         let stands = |n, zone| failures.get(&key(n), zone, s(0)).is_some();
         assert!(!stands(1, 0) && stands(2, 0) && stands(3, 1));
+    }
+
+    #[test]
+    fn what_was_answered_in_between_begins_at_one_second_again() {
+        let mut failures = Failures::new(1);
+        failures.remember(&key(1), 0, Rcode::SERVFAIL, true, s(0));
+        failures.recovered(0);
+        failures.remember(&key(1), 0, Rcode::SERVFAIL, true, s(1));
+        assert!(failures.get(&key(1), 0, s(2)).is_none());
+        failures.remember(&key(2), 0, Rcode::REFUSED, false, s(0));
+        failures.forget(&key(2));
+        failures.remember(&key(2), 0, Rcode::REFUSED, false, s(1));
+        assert!(failures.get(&key(2), 0, s(2)).is_none());
     }
 
     #[test]

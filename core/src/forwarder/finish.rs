@@ -95,9 +95,9 @@ impl<C: Cache> Forwarder<C> {
         };
         match &finished.ending {
             Ending::Answer(answer, ttls) => {
-                let (len, truncated) = render(answer.as_ref(), *ttls, &frame, out);
-                self.stats.truncated.add(u64::from(truncated));
-                (len, answer.meta.rcode)
+                let rendered = render(answer.as_ref(), *ttls, &frame, out);
+                self.stats.truncated.add(u64::from(rendered.truncated));
+                (rendered.len, rendered.rcode)
             }
             // The answer exists but only over TCP, which did not work for us. The upstream may not speak TCP at all
             // (Alibaba's PrivateZone did not everywhere), so the client is told what the upstream told us.

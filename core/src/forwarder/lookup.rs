@@ -62,6 +62,8 @@ pub(super) struct Lookup {
     pub(super) truncated: bool,
     /// TCP was tried because something forged or broken came over UDP.
     pub(super) asked_over_tcp: bool,
+    /// An upstream refused our OPT: ask without.
+    pub(super) without_edns: bool,
 }
 
 /// One client that waits.
@@ -167,6 +169,11 @@ impl Lookups {
 }
 
 impl Lookup {
+    /// Sets the time for the next attempt; if there may be none, only the deadline is left to wait for.
+    pub(super) fn try_again_at(&mut self, at: Instant) {
+        self.next_attempt_at = if self.may_attempt() { at } else { self.deadline };
+    }
+
     /// Whether one more attempt is within bounds.
     pub(super) fn may_attempt(&self) -> bool {
         self.attempts_made - self.connects_failed < self.attempts_max

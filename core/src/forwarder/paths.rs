@@ -9,7 +9,7 @@
 //! path as *abandoned*, because the upstream is still at work on it: it counts as load, and its ID is not drawn again.
 
 use super::Forwarder;
-use crate::api::{Path, PathRequest, Target, Transmit, Transport};
+use crate::api::{FailureCause, Path, PathRequest, Target, Transmit, Transport};
 use crate::cache::Cache;
 use crate::config::UpstreamId;
 use crate::rng::Rng;
@@ -145,6 +145,10 @@ impl<C: Cache> Forwarder<C> {
     pub(super) fn add_query(&mut self, now: Instant, path: Path, purpose: Purpose) -> Option<Attempt> {
         let open = self.paths.get_mut(path.into())?;
         let known = &mut self.upstreams[usize::from(open.upstream.0)];
+        let wants_edns = match purpose {
+            Purpose::Lookup(ticket) => self.lookups.get(ticket).is_some_and(|lookup| !lookup.without_edns),
+            Purpose::Probe | Purpose::Abandoned => false,
+        };
         known.health.sent(now);
         let id = loop {
             let id = self.rng.next_u16();
@@ -155,7 +159,7 @@ impl<C: Cache> Forwarder<C> {
         };
         open.used += 1;
         known.outstanding += u32::from(purpose.is_lookup());
-        open.queries.push(OutQuery { id, purpose, sent_at: now, edns: known.speaks_edns(now) });
+        open.queries.push(OutQuery { id, purpose, sent_at: now, edns: wants_edns && known.speaks_edns(now) });
         let attempt = Attempt { path, id };
         if open.state != PathState::Opening {
             self.sends.push_back(attempt);
@@ -245,9 +249,13 @@ impl<C: Cache> Forwarder<C> {
         Some(open)
     }
 
-    /// A drawn port was in use.
-    pub(super) fn draw_again(&mut self, path: Path) {
+    /// A drawn port was in use. If even the kernel finds none, this machine has none left.
+    pub(super) fn draw_again(&mut self, now: Instant, path: Path) {
         let Some(open) = self.paths.get_mut(path.into()) else { return };
+        if open.transport == Transport::Tcp || open.port_draws > PORT_DRAWS_MAX {
+            self.path_lost(now, path, FailureCause::Local);
+            return;
+        }
         open.port_draws += 1;
         let source_port =
             if open.port_draws > PORT_DRAWS_MAX { None } else { Some(draw_port(&mut self.rng)) };

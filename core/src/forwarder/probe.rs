@@ -57,7 +57,7 @@ impl<C: Cache> Forwarder<C> {
         // Always a fresh path: a connection that is stuck must not speak for the upstream.
         let path = self.open_path(now, upstream, self.upstreams[index].config.probe_transport);
         self.probes.out[index] = path.filter(|path| self.add_query(now, *path, Purpose::Probe).is_some());
-        self.stats.upstreams[index].probes.add(1);
+        self.stats.upstreams[index].probes.add(u64::from(self.probes.out[index].is_some()));
         self.probes.timers.set(u32::from(upstream.0), now + self.upstreams[index].config.probe_interval);
     }
 

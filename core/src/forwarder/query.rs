@@ -84,7 +84,7 @@ impl<C: Cache> Forwarder<C> {
         let Some(forward) = zone.forward.as_ref().filter(|forward| forward.takes(key.qname())) else {
             return Answered::Now(respond(Rcode::REFUSED, None, frame, out));
         };
-        if zone.cache.is_some()
+        if zone.cache.as_ref().is_some_and(|rules| rules.covers(key.qname()))
             && let Some(answer) = self.answer_from_cache(&key, found.zone, frame, *now, out)
         {
             return Answered::Now(answer);
@@ -143,19 +143,18 @@ impl<C: Cache> Forwarder<C> {
             }
             // A fresh entry has lived less than its TTL, so at least a second is left.
             let left_s = u64::from(answer.meta.ttl_s).saturating_sub(now.seconds_since(entry.stored));
-            let (len, truncated) = render(answer, Ttls::Flat(left_s as u32), frame, out);
-            (len, truncated, answer.meta)
+            (render(answer, Ttls::Flat(left_s as u32), frame, out), answer.meta.kind)
         });
-        let Some((len, truncated, meta)) = hit else {
+        let Some((rendered, kind)) = hit else {
             stats.misses.add(1);
             return None;
         };
-        match meta.kind.map(Kind::class) {
+        match kind.map(Kind::class) {
             Some(Class::Success) => stats.hits_success.add(1),
             Some(Class::Denial) | None => stats.hits_denial.add(1),
         }
-        self.stats.truncated.add(u64::from(truncated));
-        Some((len, meta.rcode))
+        self.stats.truncated.add(u64::from(rendered.truncated));
+        Some((rendered.len, rendered.rcode))
     }
 
     fn start_lookup(&mut self, asked: &Asked<'_>, key: Key, rd: bool, zone: usize) {
@@ -183,7 +182,7 @@ impl<C: Cache> Forwarder<C> {
             next_attempt_at: now,
             order,
             attempts_made: 0,
-            attempts_max: if all_down { 1 } else { ATTEMPTS_MAX },
+            attempts_max: if all_down { 1 } else { ATTEMPTS_MAX.max(forward.upstreams.len() as u32) },
             connects_failed: 0,
             connects_max: connects_max(forward),
             resends: 0,
@@ -197,6 +196,7 @@ impl<C: Cache> Forwarder<C> {
             last_cause: FailureCause::TimedOut,
             truncated: false,
             asked_over_tcp: false,
+            without_edns: false,
         });
         self.in_flight[zone] += 1;
         self.retry_budget.earn();
@@ -384,5 +384,6 @@ pub(super) fn respond(
     out: &mut [u8],
 ) -> (usize, Rcode) {
     let answer = AnswerRef { meta: AnswerMeta::local(rcode, extended_error), bytes: &[] };
-    (render(answer, Ttls::Verbatim, frame, out).0, rcode)
+    let rendered = render(answer, Ttls::Verbatim, frame, out);
+    (rendered.len, rendered.rcode)
 }

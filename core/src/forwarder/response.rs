@@ -33,8 +33,11 @@ impl<C: Cache> Forwarder<C> {
         let (upstream, transport) = (open.upstream, open.transport);
         let Some(query) = open.queries.iter().find(|query| query.id == header.id).copied() else {
             open.wrong_ids = open.wrong_ids.saturating_add(1);
-            if transport == Transport::Udp && open.wrong_ids == WRONG_IDS_SUSPECT {
-                self.ask_over_tcp_too(now, path);
+            match transport {
+                _ if open.wrong_ids != WRONG_IDS_SUSPECT => {}
+                Transport::Udp => self.ask_over_tcp_too(now, path),
+                // One may be an answer given twice; this one has lost its way.
+                Transport::Tcp => self.path_lost(now, path, FailureCause::Broken),
             }
             return Err(Rejection::WrongId);
         };
@@ -57,6 +60,12 @@ impl<C: Cache> Forwarder<C> {
                 return Ok(());
             }
         };
+        if checked.as_ref().err() == Some(&Rejection::WrongQuestion)
+            && let Purpose::Lookup(ticket) = query.purpose
+            && let Some(lookup) = self.lookups.get(ticket)
+        {
+            self.stats.zones[lookup.zone].drops.add(1);
+        }
         let message = match checked {
             Ok(message) => message,
             Err(rejection) if transport == Transport::Tcp => {
@@ -69,7 +78,8 @@ impl<C: Cache> Forwarder<C> {
                 return Err(rejection);
             }
         };
-        self.stats.trailing_bytes_cut.add(u64::from(message.end < bytes.len()));
+        let truncated = message.header.flags.has(Flags::TC);
+        self.stats.trailing_bytes_cut.add(u64::from(!truncated && message.end < bytes.len()));
         self.path_heard(now, path, query.id);
         self.take_query(now, attempt);
         let took = now.since(query.sent_at);
@@ -80,14 +90,21 @@ impl<C: Cache> Forwarder<C> {
             lookup.out.retain(|other| *other != attempt);
         }
         let rcode = message.rcode();
+        if rcode != Rcode::FORMERR && self.lookups.get(ticket).is_some_and(|lookup| lookup.without_edns) {
+            self.upstreams[usize::from(upstream.0)].refused_edns(now);
+        }
         let stats = &self.stats.upstreams[usize::from(upstream.0)];
         stats.duration[rcode_label(rcode.0)].observe(took.as_micros() as u64, &DURATION_BOUNDS_US);
-        if message.header.flags.has(Flags::TC) {
+        if truncated {
             self.retry_truncated(now, ticket, upstream, transport);
         } else if rcode == Rcode::FORMERR && query.edns && message.opt.is_none() {
-            // RFC 6891 §7: it does not know EDNS. Asked again without.
-            self.upstreams[usize::from(upstream.0)].refused_edns(now);
-            self.send_attempt(now, ticket, upstream, transport);
+            // RFC 6891 §7: perhaps it does not know EDNS. If it likes the question better without, that is remembered.
+            if let Some(lookup) = self.lookups.get_mut(ticket) {
+                lookup.without_edns = true;
+            }
+            if !self.send_attempt(now, ticket, upstream, transport) {
+                self.attempt_failed(now, ticket, FailureCause::Local);
+            }
         } else if self.fails_over(ticket, rcode) {
             self.next_attempt(now, ticket);
         } else {
@@ -104,18 +121,22 @@ impl<C: Cache> Forwarder<C> {
         listed && (lookup.attempts_made as usize) < lookup.order.len()
     }
 
-    /// A truncated answer is never used and never cached (RFC 2181 §9): the same upstream is asked over TCP. Over TCP it is
-    /// nonsense, and the attempt has failed.
+    /// A truncated answer is never used and never cached (RFC 2181 §9): the same upstream is asked over TCP, and so is every other
+    /// one from now on. Over TCP it is nonsense, and the attempt has failed.
     fn retry_truncated(&mut self, now: Instant, ticket: Ticket, upstream: UpstreamId, transport: Transport) {
         let Some(lookup) = self.lookups.get_mut(ticket) else { return };
+        if transport == Transport::Tcp {
+            self.attempt_failed(now, ticket, FailureCause::Broken);
+            return;
+        }
         lookup.truncated = true;
         lookup.asked_over_tcp = true;
+        lookup.transport = Transport::Tcp;
         // It answered, so the next upstream is asked only if TCP takes its time.
-        lookup.next_attempt_at = now + self.upstreams[usize::from(upstream.0)].rtt.retransmit_after();
+        lookup.try_again_at(now + self.upstreams[usize::from(upstream.0)].rtt.stall_after());
         self.lookups.arm(ticket);
-        let asked = transport == Transport::Udp && self.send_attempt(now, ticket, upstream, Transport::Tcp);
-        if !asked && self.lookups.get(ticket).is_some_and(|lookup| lookup.out.is_empty()) {
-            self.fail_lookup(now, ticket);
+        if !self.send_attempt(now, ticket, upstream, Transport::Tcp) {
+            self.attempt_failed(now, ticket, FailureCause::Local);
         }
     }
 
@@ -139,6 +160,7 @@ impl<C: Cache> Forwarder<C> {
         let rcode = message.rcode();
         if rcode == Rcode::NOERROR || rcode == Rcode::NXDOMAIN {
             self.failures.recovered(zone);
+            self.failures.forget(&lookup.key);
         }
         if rcode == Rcode::REFUSED && lookup.rd {
             self.failures.remember(&lookup.key, zone, rcode, false, now);
@@ -153,11 +175,7 @@ impl<C: Cache> Forwarder<C> {
         let judgement = cacheable.map(|rules| (rules, judge(message, rules, self.wall.unix_s(now))));
         let (kind, ttls, ttl_s) = match judgement {
             Some((_, Judgement::Keep { kind, ttl_s })) => (Some(kind), Ttls::Flat(ttl_s), ttl_s),
-            Some((_, Judgement::Relay { misfit })) => {
-                self.stats.zones[zone].drops.add(u64::from(misfit));
-                (None, Ttls::Verbatim, 0)
-            }
-            None => (None, Ttls::Verbatim, 0),
+            Some((_, Judgement::Relay)) | None => (None, Ttls::Verbatim, 0),
         };
         let flags = Flags(message.header.flags.0 & (Flags::RA | Flags::AD));
         let extended_error = options.extended_error;
@@ -166,7 +184,7 @@ impl<C: Cache> Forwarder<C> {
             AnswerMeta { rcode, flags, counts: [0; 3], kind, extended_error, ttl_s },
         );
         if let (Some(kind), Some((rules, _))) = (kind, judgement) {
-            let class = if kind == crate::cache::Kind::Positive { rules.success } else { rules.denial };
+            let class = rules.of(kind.class());
             let expires = now + Duration::from_secs(u64::from(ttl_s));
             let rules = InsertRules { stored: now, expires, entries_max: class.entries_max };
             self.keep(&lookup.key, zone, answer.as_ref(), rules);

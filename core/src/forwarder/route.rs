@@ -1,7 +1,7 @@
 //! Which forward zone a name belongs to on one listener: the longest suffix wins.
 //!
-//! A name has few labels and a Corefile few zone depths, so one look-up per depth that occurs finds the zone whatever
-//! their number (a listener with 100 000 zones costs what one with two depths costs).
+//! A name has few labels and a Corefile few zone depths, so one look-up per depth that occurs finds the zone, whatever
+//! the number of zones.
 
 use crate::config::Listener;
 use crate::wire::{Name, rtype};

@@ -50,6 +50,11 @@ impl Health {
         self.unanswered_since.get_or_insert(now);
     }
 
+    /// What was counted as sent could not be: its silence says nothing.
+    pub fn never_sent(&mut self) {
+        self.unanswered_since = None;
+    }
+
     /// A valid reply arrived.
     pub fn answered(&mut self) {
         *self = Health::new(self.fails_max);

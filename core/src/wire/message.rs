@@ -8,19 +8,16 @@ use super::edns::Edns;
 use super::header::{HEADER_LEN, Header, get_u16, get_u32};
 use super::name::skip_name;
 use super::query::Question;
+use core::ops::Range;
 use smallvec::SmallVec;
 
 /// Record types that the core must know by number.
 pub mod rtype {
     #![allow(missing_docs)]
-    pub const A: u16 = 1;
     pub const NS: u16 = 2;
     pub const CNAME: u16 = 5;
     pub const SOA: u16 = 6;
-    pub const PTR: u16 = 12;
-    pub const MX: u16 = 15;
     pub const SIG: u16 = 24;
-    pub const AAAA: u16 = 28;
     pub const SRV: u16 = 33;
     pub const DNAME: u16 = 39;
     pub const OPT: u16 = 41;
@@ -58,8 +55,8 @@ pub struct Record {
     pub ttl_s: u32,
     /// Where it ends; its RDATA begins 6 bytes after `ttl_at`.
     pub end: usize,
-    /// The highest offset that a compression pointer in it leads to; 0 if it has none.
-    pub highest_target: usize,
+    /// Where the bytes end that its compressed names are read from; 0 if it has none.
+    pub reaches: usize,
 }
 
 impl Record {
@@ -90,7 +87,7 @@ pub struct Message<'a> {
     /// All records but OPT, in order.
     pub records: SmallVec<[Record; 12]>,
     /// The OPT record and the range of its bytes.
-    pub opt: Option<(Edns, core::ops::Range<usize>)>,
+    pub opt: Option<(Edns, Range<usize>)>,
     /// Where the last record ends.
     pub end: usize,
 }
@@ -117,7 +114,8 @@ impl<'a> Message<'a> {
         ];
         for (section, count) in sections {
             for _ in 0..count {
-                let record = walk_record(bytes, at, section).ok_or(MessageFault::Malformed)?;
+                let record =
+                    walk_record(bytes, at, section, &message.records).ok_or(MessageFault::Malformed)?;
                 if record.rtype == rtype::OPT {
                     message.take_opt(at, &record)?;
                 } else {
@@ -164,8 +162,9 @@ impl<'a> Message<'a> {
     }
 }
 
-fn walk_record(bytes: &[u8], at: usize, section: Section) -> Option<Record> {
-    let (fixed, mut highest_target) = skip_name(bytes, at)?;
+fn walk_record(bytes: &[u8], at: usize, section: Section, before: &[Record]) -> Option<Record> {
+    let mut jumps = Jumps { before, reaches: 0, into_ttl: false };
+    let fixed = skip_name(bytes, at, |run| jumps.note(&run))?;
     if bytes.len() < fixed + 10 {
         return None;
     }
@@ -175,31 +174,40 @@ fn walk_record(bytes: &[u8], at: usize, section: Section) -> Option<Record> {
     if end > bytes.len() {
         return None;
     }
-    // Names may not run past their RDATA, so the message is cut there for the check.
-    let inside = &bytes[..end];
     if let Some(name) = names_in_rdata(rtype) {
-        let (mut pos, count) = (rdata + name.skip, name.count);
-        for _ in 0..count {
-            let (next, target) = skip_name(inside, pos)?;
-            highest_target = highest_target.max(target);
-            pos = next;
+        // Names may not run past their RDATA, so the message is cut there for the check.
+        let inside = &bytes[..end];
+        let mut pos = rdata + name.skip;
+        for _ in 0..name.count {
+            pos = skip_name(inside, pos, |run| jumps.note(&run))?;
         }
         if pos + name.rest != end {
             return None;
         }
     }
+    if jumps.into_ttl {
+        return None;
+    }
     let ttl = get_u32(bytes, fixed + 4);
     let ttl_s = if ttl > i32::MAX as u32 { 0 } else { ttl };
-    Some(Record {
-        owner: at,
-        section,
-        rtype,
-        class: get_u16(bytes, fixed + 2),
-        ttl_at: fixed + 4,
-        ttl_s,
-        end,
-        highest_target,
-    })
+    let class = get_u16(bytes, fixed + 2);
+    Some(Record { owner: at, section, rtype, class, ttl_at: fixed + 4, ttl_s, end, reaches: jumps.reaches })
+}
+
+/// What a record's compression pointers lead to.
+struct Jumps<'a> {
+    before: &'a [Record],
+    reaches: usize,
+    /// A label is read out of a TTL: no encoder does that, and the name would change when the TTL does.
+    into_ttl: bool,
+}
+
+impl Jumps<'_> {
+    fn note(&mut self, run: &Range<usize>) {
+        self.reaches = self.reaches.max(run.end);
+        let next = self.before.partition_point(|record| record.ttl_at + 4 <= run.start);
+        self.into_ttl |= self.before.get(next).is_some_and(|record| record.ttl_at < run.end);
+    }
 }
 
 /// Where names stand in the RDATA of a type: after `skip` bytes, `count` of them, then `rest` bytes.
@@ -209,8 +217,8 @@ struct NamesIn {
     rest: usize,
 }
 
-/// The types whose RDATA may hold compressed names: those of RFC 1035, and the later ones that RFC 3597 §4 tells
-/// receivers to expect it from.
+/// The types whose RDATA may hold compressed names at a fixed place: those of RFC 1035, and of the later ones that RFC 3597 §4
+/// tells receivers to expect it from all but SIG, NXT and NAPTR, which nobody compresses.
 fn names_in_rdata(rtype: u16) -> Option<NamesIn> {
     let (skip, count, rest) = match rtype {
         // NS, MD, MF, CNAME, MB, MG, MR, PTR, DNAME
@@ -279,6 +287,15 @@ mod tests {
         assert!(cname(b"\x01b\x00\x00").is_err()); // a byte too many
         assert!(cname(b"\x01b").is_err()); // runs past its end
         assert!(cname(b"\xc0\x1f").is_err()); // points at itself: 12 + 7 + 12 = 31
+    }
+
+    #[test]
+    fn a_name_may_not_be_read_out_of_a_ttl() {
+        // The first record's TTL, at 25, reads as the label "\0\0<".
+        let pointing = b"\xc0\x19\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x01";
+        let mut ttl = A.to_vec();
+        ttl[6] = 3;
+        assert_eq!(walk([1, 2, 0, 0], &[&ttl[..], pointing].concat()), Err(MessageFault::Malformed));
     }
 
     #[test]

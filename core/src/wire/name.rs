@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 /// The longest name, with its length bytes and the root's (RFC 1035 §2.3.4).
 pub const NAME_LEN_MAX: usize = 255;
@@ -239,21 +240,26 @@ pub(super) fn is_ancestor(message: &[u8], ancestor: usize, name: usize) -> bool 
     below.zip(Labels { message, at: ancestor }).all(|(l, r)| l.eq_ignore_ascii_case(r))
 }
 
-/// Checks the name at `at` of `message` and returns where the bytes after it begin and the highest offset that one
-/// of its pointers leads to (0 if it has none).
+/// Checks the name at `at` of `message` and returns where the bytes after it begin. `jumped` is told each run of bytes that
+/// the name is read from after a pointer.
 ///
 /// `None` if it does not fit RFC 1035 §3.1 and §4.1.4: a label of another kind, more than 255 octets, a pointer that does
 /// not lead strictly backwards or leads into the header, or the message's end in its middle.
-pub(super) fn skip_name(message: &[u8], at: usize) -> Option<(usize, usize)> {
+pub(super) fn skip_name(message: &[u8], at: usize, mut jumped: impl FnMut(Range<usize>)) -> Option<usize> {
     let mut pos = at;
+    let mut run = at;
     let mut end = None;
-    let mut highest_target = 0;
     let mut name_len = 1;
     let mut hops = 0;
     loop {
         let len = usize::from(*message.get(pos)?);
         match len {
-            0 => return Some((end.unwrap_or(pos + 1), highest_target)),
+            0 => {
+                if end.is_some() {
+                    jumped(run..pos + 1);
+                }
+                return Some(end.unwrap_or(pos + 1));
+            }
             1..=LABEL_LEN_MAX => {
                 name_len += 1 + len;
                 if name_len > NAME_LEN_MAX {
@@ -268,9 +274,11 @@ pub(super) fn skip_name(message: &[u8], at: usize) -> Option<(usize, usize)> {
                 if target >= pos || target < super::HEADER_LEN || hops > POINTER_HOPS_MAX {
                     return None;
                 }
+                if end.is_some() {
+                    jumped(run..pos + 2);
+                }
                 end.get_or_insert(pos + 2);
-                highest_target = highest_target.max(target);
-                pos = target;
+                (pos, run) = (target, target);
             }
         }
     }
@@ -336,9 +344,11 @@ mod tests {
         message.extend(b"\xc0\x13"); // 19: itself
         message.extend(b"\xc0\x17\xc0\x15"); // 21: forward; 23: back to 21
         message.extend(b"\xc0\x02"); // 25: header
-        assert_eq!(skip_name(&message, 15), Some((19, 12)));
+        let mut jumps = vec![];
+        assert_eq!(skip_name(&message, 15, |run| jumps.push(run)), Some(19));
+        assert_eq!(jumps, [12..15]);
         for at in [19, 21, 23, 25] {
-            assert_eq!(skip_name(&message, at), None, "at {at}");
+            assert_eq!(skip_name(&message, at, |_| {}), None, "at {at}");
         }
         assert!(names_equal(&message, 12, 17));
         assert!(is_ancestor(&message, 12, 15));
@@ -353,10 +363,10 @@ mod tests {
             message.extend([b'x'; 62]);
         }
         message.extend(b"\x02aa\x00"); // 4*63 + 3 + 1 = 256
-        assert_eq!(skip_name(&message, 12), None);
+        assert_eq!(skip_name(&message, 12, |_| {}), None);
         let shorter = message.len() - 4;
         message.truncate(shorter);
         message.extend(b"\x01a\x00"); // 255
-        assert!(skip_name(&message, 12).is_some());
+        assert!(skip_name(&message, 12, |_| {}).is_some());
     }
 }

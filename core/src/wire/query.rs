@@ -135,7 +135,7 @@ struct Extra {
 impl Extra {
     fn read(message: &[u8], at: usize) -> Option<Extra> {
         // The common case, an OPT, has the root as its owner: one zero byte.
-        let (fixed, _) = if *message.get(at)? == 0 { (at + 1, 0) } else { skip_name(message, at)? };
+        let fixed = if *message.get(at)? == 0 { at + 1 } else { skip_name(message, at, |_| {})? };
         if message.len() < fixed + 10 {
             return None;
         }

@@ -1,5 +1,6 @@
 //! The smallest world a Forwarder can live in: a clock that we turn, clients and upstreams that are function calls, and a
 //! cache of one shard. Everything that the Forwarder wants to send is collected; a test says what comes back.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use nodens_core::cache::{AnswerRef, Cache, Entry, InsertRules, Inserted, Key, Shard};
 use nodens_core::config::{
@@ -61,6 +62,8 @@ pub(crate) struct World {
     pub(crate) sent: Vec<Sent>,
     pub(crate) answers: Vec<(ClientAddr, Vec<u8>)>,
     pub(crate) events: Vec<nodens_core::Event>,
+    /// Whatever a test puts aside.
+    pub(crate) kept: Vec<Sent>,
     /// Upstreams whose host answers "port unreachable".
     pub(crate) refusing: Vec<SocketAddr>,
 }
@@ -104,6 +107,7 @@ impl World {
             sent: Vec::new(),
             answers: Vec::new(),
             events: Vec::new(),
+            kept: Vec::new(),
             refusing: Vec::new(),
         }
     }
