@@ -3,14 +3,13 @@
 //! Bad input never ends a worker, never holds up the next query, and gets the answer the protocol has for it, or none.
 #![allow(missing_docs, reason = "a row is called what it proves")]
 
-use super::bench::{Bench, PATIENCE, Row, Setup, check_frame};
+use super::bench::{PATIENCE, Row, Setup, check_frame};
 use crate::worker::Runtime;
 use nodens_core::DropReason;
 use nodens_testkit::msg::Rr;
 use nodens_testkit::msg::rcode::{BADVERS, FORMERR, NOERROR, NOTIMP, REFUSED, SERVFAIL};
-use nodens_testkit::{Query, Received, Reply, Response, TcpClient, UdpClient};
+use nodens_testkit::{Query, Received, Reply, Response, UdpClient};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 fn address(query: &Received) -> Response {
     query.response().answer("@ 60 IN A 192.0.2.1")
@@ -446,20 +445,4 @@ pub fn udp_and_tcp_share_the_cache<R: Runtime>() {
     row.bench.ask_tcp(&Query::new("b.example.", "A"));
     assert_eq!(row.bench.ask(&Query::new("b.example.", "A")).answers.len(), 1);
     assert_eq!(row.asked(), 2);
-}
-
-/// A worker takes its turns although nobody asks anything.
-pub fn workers_show_signs_of_life<R: Runtime>() {
-    let row = Row::start::<R>(address);
-    std::thread::sleep(Duration::from_millis(1500));
-    let alive = |bench: &Bench| {
-        bench
-            .running()
-            .workers
-            .iter()
-            .all(|w| !w.is_finished() && w.silent_for() < Duration::from_millis(1400))
-    };
-    assert!(alive(&row.bench), "a turn at least every second");
-    drop(TcpClient::connect(row.bench.addr).expect("connected"));
-    still_serves(&row);
 }

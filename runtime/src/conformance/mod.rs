@@ -14,12 +14,14 @@
 //! | [`selection`] | G, H, J: which upstream, how often, over what; probes |
 //! | [`load`] | many at once |
 //! | [`tcp`] | clients over TCP |
+//! | [`contract`] | the worker contract: signs of life, events, stopping, panics |
 //!
 //! Rows that tell time wait two seconds at most and use small TTLs. Not here: what only the core decides (its own tests), and
 //! what takes longer (the soak).
 
 pub mod bench;
 pub mod cacheability;
+pub mod contract;
 pub mod failures;
 pub mod forged;
 pub mod front_end;

@@ -122,7 +122,6 @@ macro_rules! conformance_suite {
             r6_an_extended_rcode_is_servfail_without_edns,
             odd_but_legal_questions_are_forwarded,
             udp_and_tcp_share_the_cache,
-            workers_show_signs_of_life,
         }
         $crate::conformance_rows! { $runtime; forged:
             forged_01_wrong_id,
@@ -221,9 +220,18 @@ macro_rules! conformance_suite {
             the_largest_query_is_answered,
             the_largest_answer_is_relayed_whole_and_not_kept,
             a_client_that_does_not_read_is_not_read_from,
+            a_client_that_asks_a_lot_and_says_no_more_gets_all_answers,
             over_the_cap_the_oldest_idle_connection_makes_room,
             one_source_cannot_take_all_connections,
             ten_thousand_idle_connections_hold_up_nobody,
+        }
+        $crate::conformance_rows! { $runtime; contract:
+            an_idle_worker_lives_and_does_not_spin,
+            a_query_event_comes_out_of_the_channel,
+            sockets_to_upstreams_are_closed_with_their_lookup,
+            stopping_finishes_what_is_in_flight_and_refuses_the_rest,
+            stopping_does_not_wait_beyond_its_deadline,
+            a_panic_ends_the_worker_and_comes_out_of_join,
         }
 
         #[test]
@@ -250,7 +258,7 @@ macro_rules! conformance_rows {
     };
 }
 
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("cacheability", include_str!("cacheability.rs")),
     ("keys", include_str!("keys.rs")),
     ("front_end", include_str!("front_end.rs")),
@@ -259,6 +267,7 @@ const FILES: [(&str, &str); 8] = [
     ("selection", include_str!("selection.rs")),
     ("load", include_str!("load.rs")),
     ("tcp", include_str!("tcp.rs")),
+    ("contract", include_str!("contract.rs")),
 ];
 
 /// Panics if a row is missing in the list above: it would never run.
