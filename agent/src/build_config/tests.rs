@@ -106,7 +106,8 @@ fn upstreams_are_kept_once_by_their_whole_settings() {
     assert_eq!(built.config.upstreams.len(), 3);
     assert_eq!(forward(0).upstreams, forward(1).upstreams);
     assert_eq!((forward(2).upstreams.len(), forward(2).policy), (2, Policy::RoundRobin));
-    assert_eq!((forward(0).max_concurrent, forward(2).max_concurrent), (0, 1000));
+    // Four workers share what the Corefile allows the process.
+    assert_eq!((forward(0).max_concurrent, forward(2).max_concurrent), (0, 250));
     let other = "a { \n forward . 10.0.0.1 {\n max_fails 0\n }\n }\n b {\n forward . 10.0.0.1 \n }";
     assert_eq!(served(other).config.upstreams.len(), 2);
 }

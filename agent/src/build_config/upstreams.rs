@@ -1,12 +1,20 @@
 //! The upstreams of all zones, each once.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use nodens_core::config::{self, ForwardRules, UpstreamConfig};
+use nodens_core::config::{self, ForwardRules, UpstreamConfig, UpstreamTransport};
+use nodens_core::wire::Rcode;
 
 use super::{Fault, UpstreamId, name};
 use crate::corefile::Diagnostic;
 use crate::corefile::config::{ForwardOptions, Policy, ServerBlock, Transport};
+
+/// Life of a connection where the Corefile says nothing. CoreDNS sets no bound and stays with the Pods it once found behind a
+/// Service's address (semantics.md §4.2 row 37).
+const MAX_AGE_DEFAULT: Duration = Duration::from_secs(60);
+/// More than anybody needs and less than the arithmetic of time can bear.
+const MAX_AGE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Upstreams by their whole settings: two zones that ask the same server in the same way share its health.
 #[derive(Debug, Default)]
@@ -26,12 +34,24 @@ impl Upstreams {
             Policy::Random => config::Policy::Random,
             Policy::RoundRobin => config::Policy::RoundRobin,
             Policy::Sequential => config::Policy::Sequential,
+            Policy::LeastOutstanding => config::Policy::LeastOutstanding,
         };
+        let except = options.except.iter().map(|zone| name(zone, &options.span)).collect::<Result<_, _>>()?;
         Ok(Some(ForwardRules {
             from: name(&options.from, &options.span)?,
+            except,
             upstreams,
             policy,
             max_concurrent: options.max_concurrent.unwrap_or(0),
+            transport: match (options.force_tcp, options.prefer_udp) {
+                (true, _) => UpstreamTransport::ForceTcp,
+                (false, true) => UpstreamTransport::PreferUdp,
+                (false, false) => UpstreamTransport::AsClient,
+            },
+            max_connect_attempts: options.max_connect_attempts,
+            failover: options.failover.iter().map(|code| Rcode(*code)).collect(),
+            failfast: options.failfast_all_unhealthy_upstreams,
+            read_timeout: options.read_timeout,
         }))
     }
 
@@ -59,6 +79,13 @@ impl Upstreams {
                 probe_interval: check.interval,
                 probe_name: name(&check.domain, &options.span)?,
                 probe_rd: check.recursion_desired,
+                probe_transport: if options.force_tcp {
+                    nodens_core::Transport::Tcp
+                } else {
+                    nodens_core::Transport::Udp
+                },
+                expire: options.expire,
+                max_age: options.max_age.unwrap_or(MAX_AGE_DEFAULT).min(MAX_AGE_MAX),
             };
             let index = self.0.iter().position(|known| *known == wanted).unwrap_or_else(|| {
                 self.0.push(wanted);

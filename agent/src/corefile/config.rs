@@ -249,6 +249,8 @@ pub enum Policy {
     RoundRobin,
     /// The first healthy one of the list.
     Sequential,
+    /// The one with the fewest queries out; ours, CoreDNS has no such word.
+    LeastOutstanding,
 }
 
 /// `health_check DURATION [no_rec] [domain NAME]`.

@@ -144,8 +144,10 @@ fn read_option(checker: &mut Checker<'_>, option: &Directive, forward: &mut Forw
                 ("random", Policy::Random),
                 ("round_robin", Policy::RoundRobin),
                 ("sequential", Policy::Sequential),
+                ("least_outstanding", Policy::LeastOutstanding),
             ];
-            if let Some(token) = checker.one(option, "`random`, `round_robin` or `sequential`")
+            if let Some(token) =
+                checker.one(option, "`random`, `round_robin`, `sequential` or `least_outstanding`")
                 && let Some(policy) = checker.word(token, &policies)
             {
                 forward.policy = policy;

@@ -11,12 +11,9 @@ fn without(text: &str, options: &[&str]) -> String {
 }
 
 #[test]
-fn the_single_zone_file_is_refused_for_two_reasons_only() {
+fn the_single_zone_file_is_refused_for_one_reason_only() {
     let (corefile, diagnostics) = Texts::corefile(SINGLE_ZONE).examine();
-    assert_eq!(
-        messages(&diagnostics, true),
-        ["`reload` is not in nodens yet", "`force_tcp` of `forward` is not in nodens yet"]
-    );
+    assert_eq!(messages(&diagnostics, true), ["`reload` is not in nodens yet"]);
     assert_eq!(messages(&diagnostics, false), ["`loop` has no effect: loop detection is not there yet"]);
     let block = &corefile.blocks[0];
     assert!(
@@ -25,8 +22,8 @@ fn the_single_zone_file_is_refused_for_two_reasons_only() {
 }
 
 #[test]
-fn the_single_zone_file_without_them_is_taken() {
-    let corefile = Texts::corefile(without(SINGLE_ZONE, &["reload", "force_tcp"])).good();
+fn the_single_zone_file_without_it_is_taken() {
+    let corefile = Texts::corefile(without(SINGLE_ZONE, &["reload"])).good();
     let [block] = corefile.blocks.as_slice() else { panic!("{corefile:?}") };
     assert_eq!((block.zones[0].name.as_str(), block.zones[0].port), (".", Some(53)));
     assert_eq!(
@@ -43,18 +40,18 @@ fn the_single_zone_file_without_them_is_taken() {
 }
 
 #[test]
-fn the_four_block_file_is_refused_for_the_same_two_reasons() {
+fn the_four_block_file_is_refused_for_the_same_reason() {
     let texts = Texts::corefile(FOUR_BLOCKS).file("/etc/resolv.conf", "nameserver 192.0.2.53\n");
     let mut errors = texts.errors();
-    assert_eq!(errors.len(), 7);
+    assert_eq!(errors.len(), 4);
     errors.sort();
     errors.dedup();
-    assert_eq!(errors, ["`force_tcp` of `forward` is not in nodens yet", "`reload` is not in nodens yet"]);
+    assert_eq!(errors, ["`reload` is not in nodens yet"]);
 }
 
 #[test]
-fn the_four_block_file_without_them_is_taken() {
-    let text = without(FOUR_BLOCKS, &["reload", "force_tcp"]);
+fn the_four_block_file_without_it_is_taken() {
+    let text = without(FOUR_BLOCKS, &["reload"]);
     let corefile = Texts::corefile(text).file("/etc/resolv.conf", "nameserver 192.0.2.53\n").good();
     let zones: Vec<&str> = corefile.blocks.iter().map(|block| block.zones[0].name.as_str()).collect();
     assert_eq!(zones, ["cluster.local.", "in-addr.arpa.", "ip6.arpa.", "."]);

@@ -34,13 +34,12 @@ fn kept_as_positive<R: Runtime>(query: &Query, lines: &'static [&'static str]) {
     assert_eq!(row.bench.zone(|zone| &zone.hits_success), 1);
 }
 
-/// The chain in `lines` answers nothing: it is relayed and counted, and not kept.
-fn relayed_as_misfit<R: Runtime>(query: &Query, lines: &'static [&'static str]) {
+/// The chain in `lines` answers nothing: it is relayed and not kept.
+fn relayed_and_not_kept<R: Runtime>(query: &Query, lines: &'static [&'static str]) {
     let row = Row::start::<R>(records(lines));
     let reply = row.expect_relayed(query);
     assert_eq!(reply.answers.len(), lines.len(), "all records reach the client");
     assert_eq!(ttls(&reply), vec![60; lines.len()], "TTLs are relayed as they are");
-    assert_eq!(row.bench.zone(|zone| &zone.drops), 2, "CoreDNS counts this under drops");
 }
 
 pub fn a01_ad_bit_and_ttl_cap<R: Runtime>() {
@@ -165,15 +164,15 @@ pub fn a10_cd_is_kept_and_echoed<R: Runtime>() {
 }
 
 pub fn a15_dangling_cname_chain<R: Runtime>() {
-    relayed_as_misfit::<R>(&a_query(), &["@ 60 IN CNAME b.example.", "b.example. 60 IN CNAME c.example."]);
+    relayed_and_not_kept::<R>(&a_query(), &["@ 60 IN CNAME b.example.", "b.example. 60 IN CNAME c.example."]);
 }
 
 pub fn a16_chain_ending_in_another_type<R: Runtime>() {
-    relayed_as_misfit::<R>(&a_query(), &["@ 60 IN CNAME b.example.", "b.example. 60 IN AAAA 2001:db8::1"]);
+    relayed_and_not_kept::<R>(&a_query(), &["@ 60 IN CNAME b.example.", "b.example. 60 IN AAAA 2001:db8::1"]);
 }
 
 pub fn a17_mx_chain_without_mx<R: Runtime>() {
-    relayed_as_misfit::<R>(&Query::new("www.example.", "MX"), &["@ 60 IN CNAME b.example."]);
+    relayed_and_not_kept::<R>(&Query::new("www.example.", "MX"), &["@ 60 IN CNAME b.example."]);
 }
 
 pub fn a18_mx_chain_with_mx<R: Runtime>() {
@@ -190,7 +189,7 @@ pub fn a19_dangling_signed_cname<R: Runtime>() {
 }
 
 pub fn a20_address_off_the_chain<R: Runtime>() {
-    relayed_as_misfit::<R>(&a_query(), &["@ 60 IN CNAME b.example.", "c.example. 60 IN A 192.0.2.1"]);
+    relayed_and_not_kept::<R>(&a_query(), &["@ 60 IN CNAME b.example.", "c.example. 60 IN A 192.0.2.1"]);
 }
 
 pub fn a21_lone_cname_answers_any<R: Runtime>() {
@@ -213,16 +212,16 @@ const FORK: [&str; 3] =
     ["@ 60 IN CNAME b.example.", "@ 60 IN CNAME c.example.", "b.example. 60 IN A 192.0.2.1"];
 
 pub fn a25_two_targets<R: Runtime>() {
-    relayed_as_misfit::<R>(&a_query(), &FORK);
+    relayed_and_not_kept::<R>(&a_query(), &FORK);
 }
 
 pub fn a26_two_targets_reversed<R: Runtime>() {
-    relayed_as_misfit::<R>(&a_query(), &[FORK[1], FORK[0], FORK[2]]);
+    relayed_and_not_kept::<R>(&a_query(), &[FORK[1], FORK[0], FORK[2]]);
 }
 
 pub fn a27_cname_loop<R: Runtime>() {
     let chain = &["@ 60 IN CNAME b.example.", "b.example. 60 IN CNAME www.example.", "@ 60 IN A 192.0.2.1"];
-    relayed_as_misfit::<R>(&a_query(), chain);
+    relayed_and_not_kept::<R>(&a_query(), chain);
 }
 
 pub fn a28_equal_cnames<R: Runtime>() {
@@ -270,7 +269,7 @@ pub fn a33_nxdomain_without_soa_is_a_denial_that_does_not_fit<R: Runtime>() {
     let row =
         Row::start::<R>(|query| query.response().rcode(NXDOMAIN).authority("example. 60 IN NS ns.example."));
     assert_eq!(row.expect_relayed(&a_query()).rcode, NXDOMAIN);
-    assert_eq!((row.bench.responses(NXDOMAIN), row.bench.zone(|zone| &zone.drops)), (2, 2));
+    assert_eq!(row.bench.responses(NXDOMAIN), 2);
 }
 
 /// A referral, with an expired signature if `signed`.

@@ -21,12 +21,7 @@ const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A configuration with one listener that caches everything and forwards it to `upstream`, and logs both queries and failures.
 pub fn forwarding_to(upstream: SocketAddr) -> Config {
-    let forward = ForwardRules {
-        from: Name::root(),
-        upstreams: vec![UpstreamId(0)],
-        policy: Policy::Sequential,
-        max_concurrent: 0,
-    };
+    let forward = ForwardRules { policy: Policy::Sequential, ..ForwardRules::to(vec![UpstreamId(0)]) };
     Config {
         listeners: vec![Listener { routes: vec![Route { apex: Name::root(), zone: 0 }] }],
         zones: vec![ForwardZone {

@@ -1,7 +1,7 @@
 //! The whole text, read back by a strict parser.
 
 use nodens_core::config::{
-    CacheRules, ForwardRules, ForwardZone, Limits, Listener, Policy, Route, UDP_SIZE_DEFAULT, UpstreamConfig,
+    CacheRules, ForwardRules, ForwardZone, Limits, Listener, Route, UDP_SIZE_DEFAULT, UpstreamConfig,
     UpstreamId,
 };
 use nodens_core::stats::{DURATION_BOUNDS_US, SIZE_BOUNDS, rcode_label, type_label};
@@ -32,12 +32,7 @@ impl World {
         let zone = |id, upstream| ForwardZone {
             id: ZoneId(id),
             cache: Some(CacheRules::coredns()),
-            forward: Some(ForwardRules {
-                from: Name::root(),
-                upstreams: vec![UpstreamId(upstream)],
-                policy: Policy::Random,
-                max_concurrent: 0,
-            }),
+            forward: Some(ForwardRules::to(vec![UpstreamId(upstream)])),
             udp_size_max: UDP_SIZE_DEFAULT,
             log_queries: false,
             log_errors: true,
