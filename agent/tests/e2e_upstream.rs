@@ -38,7 +38,11 @@ fn a_thousand_equal_queries_at_once_are_one_upstream_query_per_worker() {
     for (client, query) in &clients {
         let deadline = PATIENCE.saturating_sub(begin.elapsed());
         let (bytes, from) = client.recv(deadline).unwrap_or_else(|| panic!("no answer to {query:?}"));
-        assert_eq!((from, &bytes[..2]), (agent.dns, &query.bytes()[..2]), "its own ID, from where it was sent");
+        assert_eq!(
+            (from, &bytes[..2]),
+            (agent.dns, &query.bytes()[..2]),
+            "its own ID, from where it was sent"
+        );
         assert_eq!(Reply::parse(&bytes).rdatas("A"), ["192.0.2.1"]);
     }
     let metrics = agent.metrics();
