@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, Stdout};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::admin::{AdminServer, Readiness, probe};
 use crate::build_config::{self, Built, Environment, Plan, ZoneIds};
 use crate::cli::RunOptions;
 use crate::corefile::{self, Diagnostic, LoadOptions, SystemSource};
-use crate::log::{Buffered, Level, LineSink, Log};
+use crate::log::{Level, LineSink, Log, Output};
 use crate::service::{Service, StartError};
 
 /// How often the workers' events are taken: short enough for a `tail -f`, long enough to sleep in between.
@@ -32,7 +32,7 @@ const LOG_TICK: Duration = Duration::from_secs(1);
 const SOCKETS: &str = "sockets";
 
 /// The agent's log on standard output.
-pub type AgentLog = Log<Buffered<Stdout>>;
+pub type AgentLog = Log<Output>;
 
 /// Why `run` ended before its time.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
         runtime: options.runtime,
         ..Environment::of_this_machine()
     };
-    let mut log = Log::new(Buffered::new(io::stdout()));
+    let mut log = Log::new(Output::new(io::stdout()));
     let (built, complaints) = load(options.corefile_path(), &environment, &mut ZoneIds::default())?;
     if !options.quiet {
         log.say(Level::Info, format_args!("nodens {}", env!("CARGO_PKG_VERSION")));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::build_config::{self, Environment, ZoneIds};
 use crate::cli::DemoOptions;
 use crate::corefile::{self, LoadOptions, Source};
-use crate::log::{Buffered, Log};
+use crate::log::Log;
 use crate::run::{Failure, StopSignals, control_runtime, drain};
 use crate::service::Service;
 
@@ -55,7 +55,7 @@ async fn serve(mut service: Service) -> Result<(), Failure> {
     if let Some(failure) = died {
         return Err(Failure::Other(failure.to_string()));
     }
-    drain(&mut service, &mut Log::new(Buffered::new(io::sink())), &mut stop).await;
+    drain(&mut service, &mut Log::new(io::sink()), &mut stop).await;
     Ok(())
 }
 
