@@ -69,8 +69,10 @@ pub fn load(
     let options = LoadOptions { default_port: environment.default_port };
     let corefile =
         corefile::load(&path.to_string_lossy(), &SystemSource, &options).map_err(Failure::Corefile)?;
-    let built = build_config::build(&corefile, environment, ids).map_err(Failure::Corefile)?;
-    Ok((built, corefile.warnings))
+    let mut built = build_config::build(&corefile, environment, ids).map_err(Failure::Corefile)?;
+    let mut warnings = corefile.warnings;
+    warnings.append(&mut built.warnings);
+    Ok((built, warnings))
 }
 
 /// Serves until it is told to end.

@@ -64,7 +64,7 @@ impl std::error::Error for StartError {}
 impl Service {
     /// Binds every socket, then starts every worker. Once it returns, queries are answered.
     pub fn start(built: Built) -> Result<Service, StartError> {
-        let Built { mut config, plan } = built;
+        let Built { mut config, plan, .. } = built;
         let starter = runtimes::choose(plan.runtime).map_err(StartError::Runtime)?;
         let nofile =
             raise_nofile().map_err(|error| StartError::System("cannot read RLIMIT_NOFILE", error))?;
