@@ -233,6 +233,28 @@ fn a03_h24_a_truncated_answer_is_fetched_over_tcp_and_never_cached() {
 }
 
 #[test]
+fn a_truncated_answer_whose_tcp_is_silent_ends_at_the_deadline() {
+    // Truncated at once, and truncated only when all attempts are made: the second once made the timer ring for ever.
+    for silent_ms in [0, 3000] {
+        let mut config = config(1);
+        // No probes, and never down, which would end it earlier.
+        config.upstreams[0].max_fails = 0;
+        let mut world = World::new(config);
+        world.ask(World::client(1), &a_query(1));
+        world.pass_ms(silent_ms);
+        let sent = world.sent.pop().expect("the last attempt");
+        world.sent.clear();
+        world.deliver(&sent, &sent.reply().tc().bytes()).expect("accepted");
+        world.pass_ms(4499 - silent_ms);
+        assert!(world.answers.is_empty());
+        let transports: Vec<_> = world.sent.iter().map(|s| s.transport).collect();
+        assert_eq!(transports, [Transport::Tcp], "TCP is under way, so nobody is asked twice");
+        world.pass_ms(1);
+        assert!(world.only_answer().tc);
+    }
+}
+
+#[test]
 fn an_upstream_without_tcp_gets_its_truncation_relayed_to_udp_clients() {
     let mut world = World::new(config(1));
     world.ask(World::client(1), &a_query(1));

@@ -100,7 +100,9 @@ impl<C: Cache> Forwarder<C> {
         let upstream = lookup.order[turn % upstreams];
         // Every upstream may be asked once; asking one again costs budget. The first repetition is always free: without it a single
         // lost datagram would cost the client its patience.
-        let paid = turn <= upstreams || self.retry_budget.spend();
+        // Who said "truncated" would only say it again: while TCP is under way nobody is asked twice.
+        let pointless = lookup.truncated && turn >= upstreams && !lookup.out.is_empty();
+        let paid = !pointless && (turn <= upstreams || self.retry_budget.spend());
         lookup.attempts_made += 1;
         let more = lookup.attempts_made < ATTEMPTS_MAX;
         let another_next = (turn + 1) < upstreams;
@@ -262,6 +264,10 @@ impl<C: Cache> Forwarder<C> {
         } else if lookup.attempts_made < ATTEMPTS_MAX {
             self.next_attempt(now, ticket);
         } else {
+            // Nothing is left but to wait; a timer that stayed where it is would ring for ever.
+            if let Some(lookup) = self.lookups.get_mut(ticket) {
+                lookup.next_attempt_at = lookup.deadline;
+            }
             self.lookups.arm(ticket);
         }
     }
