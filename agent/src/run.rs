@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nodens_runtime::listen::held_by_another;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -96,7 +97,16 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
         log.say(Level::Warning, format_args!("{}: {}{help}", complaint.span, complaint.message));
     }
     let plan = built.plan.clone();
+    let shared: Vec<_> = plan.listeners.iter().filter_map(|address| held_by_another(*address)).collect();
     let service = Service::start(built)?;
+    for held in shared {
+        let text = format_args!(
+            "another process already serves {} and shares its queries; if that is not a takeover, stop it (`{}` names it)",
+            held.address,
+            held.who_holds_it()
+        );
+        log.say(Level::Warning, text);
+    }
     if !options.quiet {
         announce(&mut log, &service, &plan);
     }
