@@ -9,6 +9,7 @@
 //! are and never mapped ones. In metrics both are one server, `dns://:53`, as CoreDNS calls it.
 
 mod cgroup;
+mod clashes;
 mod listeners;
 mod machine;
 mod upstreams;
@@ -108,6 +109,8 @@ pub struct Built {
     pub config: Config,
     /// For the agent.
     pub plan: Plan,
+    /// What somebody should read although it can be served.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Converts. `ids` outlives reloads, so that a zone keeps its cache. The error is everything that is wrong, each with its place.
@@ -118,6 +121,9 @@ pub fn build(
 ) -> Result<Built, Vec<Diagnostic>> {
     let mut faults = Vec::new();
     let listeners = listeners::collect(&corefile.blocks, environment, &mut faults);
+    let mut warnings = Vec::new();
+    clashes::endpoints(&corefile.blocks, &listeners, &mut faults);
+    clashes::loops(&corefile.blocks, &listeners, &mut faults, &mut warnings);
     let mut upstreams = Upstreams::default();
     let mut zones = Vec::with_capacity(corefile.blocks.len());
     ids.begin();
@@ -165,7 +171,7 @@ pub fn build(
         runtime: environment.runtime.or(corefile.nodens.runtime).unwrap_or_default(),
         cache_bytes: cache_bytes(&corefile.nodens, environment),
     };
-    Ok(Built { config, plan })
+    Ok(Built { config, plan, warnings })
 }
 
 /// A fault is boxed because it is large and rare.

@@ -9,11 +9,12 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, Stdout};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nodens_runtime::listen::held_by_another;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -21,7 +22,7 @@ use crate::admin::{AdminServer, Readiness, probe};
 use crate::build_config::{self, Built, Environment, Plan, ZoneIds};
 use crate::cli::RunOptions;
 use crate::corefile::{self, Diagnostic, LoadOptions, SystemSource};
-use crate::log::{Buffered, Level, LineSink, Log};
+use crate::log::{Level, LineSink, Log, Output};
 use crate::service::{Service, StartError};
 
 /// How often the workers' events are taken: short enough for a `tail -f`, long enough to sleep in between.
@@ -32,7 +33,7 @@ const LOG_TICK: Duration = Duration::from_secs(1);
 const SOCKETS: &str = "sockets";
 
 /// The agent's log on standard output.
-pub type AgentLog = Log<Buffered<Stdout>>;
+pub type AgentLog = Log<Output>;
 
 /// Why `run` ended before its time.
 #[derive(Debug)]
@@ -69,8 +70,10 @@ pub fn load(
     let options = LoadOptions { default_port: environment.default_port };
     let corefile =
         corefile::load(&path.to_string_lossy(), &SystemSource, &options).map_err(Failure::Corefile)?;
-    let built = build_config::build(&corefile, environment, ids).map_err(Failure::Corefile)?;
-    Ok((built, corefile.warnings))
+    let mut built = build_config::build(&corefile, environment, ids).map_err(Failure::Corefile)?;
+    let mut warnings = corefile.warnings;
+    warnings.append(&mut built.warnings);
+    Ok((built, warnings))
 }
 
 /// Serves until it is told to end.
@@ -81,7 +84,7 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
         runtime: options.runtime,
         ..Environment::of_this_machine()
     };
-    let mut log = Log::new(Buffered::new(io::stdout()));
+    let mut log = Log::new(Output::new(io::stdout()));
     let (built, complaints) = load(options.corefile_path(), &environment, &mut ZoneIds::default())?;
     if !options.quiet {
         log.say(Level::Info, format_args!("nodens {}", env!("CARGO_PKG_VERSION")));
@@ -94,7 +97,16 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
         log.say(Level::Warning, format_args!("{}: {}{help}", complaint.span, complaint.message));
     }
     let plan = built.plan.clone();
+    let shared: Vec<_> = plan.listeners.iter().filter_map(|address| held_by_another(*address)).collect();
     let service = Service::start(built)?;
+    for held in shared {
+        let text = format_args!(
+            "another process already serves {} and shares its queries; if that is not a takeover, stop it (`{}` names it)",
+            held.address,
+            held.who_holds_it()
+        );
+        log.say(Level::Warning, text);
+    }
     if !options.quiet {
         announce(&mut log, &service, &plan);
     }

@@ -15,6 +15,7 @@ use nodens_cache::SharedCache;
 use nodens_core::rng::Rng;
 use nodens_core::{Config, Event, Seed};
 use nodens_runtime::descriptors::{paths_per_worker, raise_nofile};
+use nodens_runtime::worker::EVENTS_MAX;
 use nodens_runtime::{BindError, ClientLimits, Clock, Listeners, WorkerFailure, WorkerHandle, WorkerSpec};
 
 use crate::admin::metrics::{Build, CacheUsage, Control, Labels, Process, Snapshot, Worker, ZoneUsage};
@@ -63,9 +64,10 @@ impl std::error::Error for StartError {}
 impl Service {
     /// Binds every socket, then starts every worker. Once it returns, queries are answered.
     pub fn start(built: Built) -> Result<Service, StartError> {
-        let Built { mut config, plan } = built;
+        let Built { mut config, plan, .. } = built;
         let starter = runtimes::choose(plan.runtime).map_err(StartError::Runtime)?;
-        let nofile = raise_nofile().map_err(|error| StartError::System("cannot read RLIMIT_NOFILE", error))?;
+        let nofile =
+            raise_nofile().map_err(|error| StartError::System("cannot read RLIMIT_NOFILE", error))?;
         config.limits.paths_max =
             config.limits.paths_max.min(paths_per_worker(nofile, plan.workers, plan.listeners.len()));
         if config.limits.paths_max == 0 {
@@ -100,10 +102,11 @@ impl Service {
         Ok(Service { addresses, runtime: starter.name, figures, workers, events })
     }
 
-    /// Takes what the workers have to say, without waiting.
+    /// Takes what the workers have to say, without waiting: of each at most what its channel holds, for a busy worker may fill it
+    /// as fast as we empty it, and the control thread has more to do.
     pub fn drain_events(&mut self, mut take: impl FnMut(&Event)) {
         for events in &self.events {
-            events.try_iter().for_each(|event| take(&event));
+            events.try_iter().take(EVENTS_MAX).for_each(|event| take(&event));
         }
     }
 

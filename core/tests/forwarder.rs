@@ -319,6 +319,28 @@ fn a_truncated_answer_on_the_last_attempt_ends_with_the_deadline() {
 }
 
 #[test]
+fn a_truncated_answer_whose_tcp_is_silent_ends_at_the_deadline() {
+    // Truncated at once, and truncated only when all attempts are made: the second once made the timer ring for ever.
+    for silent_ms in [0, 3000] {
+        let mut config = config(1);
+        // No probes, and never down, which would end it earlier.
+        config.upstreams[0].max_fails = 0;
+        let mut world = World::new(config);
+        world.ask(World::client(1), &a_query(1));
+        world.pass_ms(silent_ms);
+        let sent = world.sent.pop().expect("the last attempt");
+        world.sent.clear();
+        world.deliver(&sent, &sent.reply().tc().bytes()).expect("accepted");
+        world.pass_ms(4499 - silent_ms);
+        assert!(world.answers.is_empty());
+        assert!(world.sent.iter().all(|s| s.transport == Transport::Tcp), "UDP would only say it again");
+        assert!((1..=6).contains(&world.sent.len()), "{} attempts over TCP", world.sent.len());
+        world.pass_ms(1);
+        assert!(world.only_answer().tc);
+    }
+}
+
+#[test]
 fn truncation_over_tcp_is_a_failed_attempt_and_the_next_upstream_is_asked() {
     let mut world = World::new(config(2));
     world.ask(World::client(1), &a_query(1));

@@ -6,6 +6,7 @@
 
 use crate::socket;
 use nodens_core::ListenerId;
+use socket2::Type;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -48,7 +49,9 @@ impl Listeners {
         let mut listeners =
             Listeners { addresses: vec![], workers: (0..workers.max(1)).map(|_| vec![]).collect() };
         for (index, wanted) in addresses.iter().enumerate() {
-            let id = ListenerId(u16::try_from(index).expect("a Corefile has fewer addresses"));
+            let id = u16::try_from(index).map(ListenerId).map_err(|_| {
+                BindError::new("UDP", *wanted, io::Error::other("it is the 65537th address, one too many"))
+            })?;
             let mut address = *wanted;
             for worker in &mut listeners.workers {
                 let listener = bind_one(id, address)?;
@@ -69,6 +72,20 @@ impl Listeners {
     pub fn into_workers(self) -> Vec<Vec<BoundListener>> {
         self.workers
     }
+}
+
+/// Whether another process serves this address already, as the error that binding alone would have been. Our own sockets share
+/// their ports, so that two versions can overlap; then [`Listeners::bind`] succeeds, and each of the two gets a part
+/// of the queries. Port 0 is nobody's.
+pub fn held_by_another(address: SocketAddr) -> Option<BindError> {
+    if address.port() == 0 {
+        return None;
+    }
+    [("UDP", Type::DGRAM), ("TCP", Type::STREAM)].into_iter().find_map(|(transport, kind)| {
+        let cause = socket::try_alone(kind, address).err()?;
+        // Anything else binding itself will find and tell.
+        (cause.kind() == ErrorKind::AddrInUse).then(|| BindError::new(transport, address, cause))
+    })
 }
 
 fn bind_one(id: ListenerId, address: SocketAddr) -> Result<BoundListener, BindError> {
@@ -97,6 +114,12 @@ pub struct BindError {
 }
 
 impl BindError {
+    /// The command that names who holds the port.
+    pub fn who_holds_it(&self) -> String {
+        let option = if self.transport == "UDP" { "-lunp" } else { "-ltnp" };
+        format!("ss {option} sport = :{}", self.address.port())
+    }
+
     fn new(transport: &'static str, address: SocketAddr, cause: io::Error) -> Self {
         BindError { transport, address, cause }
     }
@@ -108,14 +131,12 @@ impl fmt::Display for BindError {
         let port = address.port();
         write!(f, "cannot listen on {address} ({transport}): ")?;
         match cause.kind() {
-            ErrorKind::AddrInUse => {
-                let option = if *transport == "UDP" { "-lunp" } else { "-ltnp" };
-                write!(
-                    f,
-                    "another program holds the port, perhaps node-cache, dnsmasq or systemd-resolved; \
-                     `ss {option} sport = :{port}` names it; stop it, or bind another address"
-                )
-            }
+            ErrorKind::AddrInUse => write!(
+                f,
+                "another program holds the port, perhaps node-cache, dnsmasq or systemd-resolved; \
+                 `{}` names it; stop it, or bind another address",
+                self.who_holds_it()
+            ),
             ErrorKind::PermissionDenied if port < 1024 => write!(
                 f,
                 "port {port} is privileged; grant CAP_NET_BIND_SERVICE, or listen on a port above 1023 with -dns.port"
@@ -173,6 +194,20 @@ mod tests {
         let address = holder.local_addr().expect("bound");
         let error = Listeners::bind(&[address], 1).expect_err("the port is taken").to_string();
         assert!(error.contains(&format!("`ss -lunp sport = :{}`", address.port())), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_is_shared_is_noticed_on_both_transports() {
+        let udp = socket::udp_listener(LOOPBACK).expect("loopback can be bound");
+        let address = udp.local_addr().expect("bound");
+        assert_eq!(held_by_another(address).expect("it is held").transport, "UDP");
+        drop(udp);
+        let tcp = socket::tcp_listener(address).expect("the port is free again");
+        let held = held_by_another(address).expect("it is held");
+        assert_eq!((held.transport, held.address), ("TCP", address));
+        drop(tcp);
+        assert!(held_by_another(address).is_none() && held_by_another(LOOPBACK).is_none());
+        assert!(Listeners::bind(&[address], 2).is_ok(), "looking leaves nothing behind");
     }
 
     #[test]

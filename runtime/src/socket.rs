@@ -25,6 +25,8 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn udp_listener(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     prepare_listener(&socket, address)?;
+    // One socket per worker, and room for the next version of the agent beside this one.
+    socket.set_reuse_port(true)?;
     // Best effort, the kernel has its own ceiling.
     let _ = socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER);
     let _ = socket.set_send_buffer_size(UDP_SEND_BUFFER);
@@ -44,16 +46,25 @@ pub fn udp_listener(address: SocketAddr) -> io::Result<UdpSocket> {
 pub fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     prepare_listener(&socket, address)?;
-    // After a restart, connections of the old process in TIME_WAIT must not keep the port.
-    socket.set_reuse_address(true)?;
+    // As for UDP.
+    socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     socket.listen(TCP_BACKLOG)?;
     Ok(socket.into())
 }
 
+/// Whether somebody holds this address: binds a socket that shares it with nobody and drops it again.
+pub fn try_alone(kind: Type, address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    prepare_listener(&socket, address)?;
+    socket.bind(&address.into())
+}
+
 fn prepare_listener(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    // One socket per worker, and room for the next version of the agent beside this one.
-    socket.set_reuse_port(true)?;
+    if socket.r#type()? == Type::STREAM {
+        // After a restart, connections of the old process in TIME_WAIT must not keep the port.
+        socket.set_reuse_address(true)?;
+    }
     // The address may come after the socket, and go and come again. A sandbox without the option can still serve
     // addresses that exist; bind() will say if this one does not.
     if address.is_ipv4() {

@@ -273,3 +273,45 @@ fn m82_a_reload_keeps_the_zone_ids() {
     assert_eq!(after[0], before[1]);
     assert!(!before.contains(&after[1]));
 }
+
+#[test]
+fn an_http_endpoint_where_dns_is_served_is_refused_with_its_place() {
+    for (zone, bind, endpoint) in [
+        (".:5390", "bind 127.0.0.9", "prometheus 127.0.0.9:5390"),
+        (".:5390", "bind 127.0.0.9", "health :5390"),
+        (".:5390", "bind 127.0.0.9", "ready 0.0.0.0:5390"),
+        (".:5390", "bind 127.0.0.9", "ready [::]:5390"),
+        (".:5390", "", "health 127.0.0.9:5390"),
+        (".:5390", "bind ::1", "prometheus [::]:5390"),
+        (".", "", "prometheus localhost:53"),
+    ] {
+        let text = format!("{zone} {{\n{bind}\n  {endpoint}\n  forward . 192.0.2.1\n}}\n");
+        let faults = try_build(&text, &environment()).expect_err(endpoint);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!((faults[0].span.line(), faults[0].span.column()), (3, 3), "{endpoint}");
+        assert!(faults[0].message.contains("where DNS is served"), "{}", faults[0]);
+    }
+    for (zone, endpoint) in [
+        (".:5390", "health 127.0.0.9:5391"),
+        (".:5390", "health 127.0.0.8:5390"),
+        (".:5390", "health [::1]:5390"),
+        (".:0", "health 127.0.0.9:0"),
+    ] {
+        served(&format!("{zone} {{\nbind 127.0.0.9\n{endpoint}\nforward . 192.0.2.1\n}}\n"));
+    }
+    let two = ".:5390 {\nbind 127.0.0.9\nforward . 192.0.2.1\n}\nb.:5391 {\nhealth 127.0.0.9:5390\nforward . 192.0.2.1\n}\n";
+    assert!(try_build(two, &environment()).is_err(), "blocks share the machine");
+}
+
+#[test]
+fn who_forwards_to_itself_is_told() {
+    let itself = ".:5390 {\nbind 127.0.0.9\nforward . 192.0.2.1 127.0.0.9:5390\n}\n";
+    let faults = try_build(itself, &environment()).expect_err("a loop");
+    assert_eq!((faults.len(), faults[0].span.line()), (1, 3), "{faults:?}");
+    assert!(faults[0].message.contains("would ask itself"), "{}", faults[0]);
+    let perhaps = served(". {\nforward . 127.0.0.1\n}\n");
+    assert_eq!(perhaps.warnings.len(), 1, "{:?}", perhaps.warnings);
+    let chain = "a.example.:53 {\nbind 127.0.0.8\nforward . 127.0.0.9\n}\n. {\nbind 127.0.0.9\nforward . 192.0.2.1\n}\n";
+    assert_eq!(served(chain).warnings.len(), 0, "one block may ask another");
+    assert_eq!(served(".:5300 {\nforward . 127.0.0.1\n}\n").warnings.len(), 0, "another port");
+}

@@ -4,10 +4,12 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use nodens_runtime::listen::held_by_another;
+
 use crate::build_config::{self, Environment, ZoneIds};
 use crate::cli::DemoOptions;
 use crate::corefile::{self, LoadOptions, Source};
-use crate::log::{Buffered, Log};
+use crate::log::Log;
 use crate::run::{Failure, StopSignals, control_runtime, drain};
 use crate::service::Service;
 
@@ -16,6 +18,10 @@ pub fn run(options: &DemoOptions) -> Result<(), Failure> {
     let upstream = super::start()
         .map_err(|error| Failure::Other(format!("cannot start the demo's upstream on 127.0.0.1: {error}")))?;
     let listen = SocketAddr::from(([127, 0, 0, 1], options.port));
+    // Two demos on one port would each get a part of the questions, and each show half of what was asked.
+    if let Some(held) = held_by_another(listen) {
+        return Err(Failure::Other(held.to_string()));
+    }
     let environment =
         Environment { workers: options.workers, runtime: options.runtime, ..Environment::of_this_machine() };
     let text = BuiltIn(super::corefile(upstream.addr, listen));
@@ -55,7 +61,7 @@ async fn serve(mut service: Service) -> Result<(), Failure> {
     if let Some(failure) = died {
         return Err(Failure::Other(failure.to_string()));
     }
-    drain(&mut service, &mut Log::new(Buffered::new(io::sink())), &mut stop).await;
+    drain(&mut service, &mut Log::new(io::sink()), &mut stop).await;
     Ok(())
 }
 

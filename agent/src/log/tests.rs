@@ -157,12 +157,3 @@ fn the_agents_own_lines_hold_no_control_characters() {
     log.say(Level::Warning, "plugin/reload: bad\nline \u{1b}[31m");
     assert_eq!(log.into_sink(), ["[WARNING] plugin/reload: bad\\nline \\u{1b}[31m"]);
 }
-
-#[test]
-fn lines_reach_the_output_with_the_tick() {
-    let mut log = Log::new(Buffered::new(Vec::new()));
-    log.say(Level::Info, "a");
-    assert_eq!(log.sink.out.get_ref().len(), 0);
-    log.tick(Instant::now());
-    assert_eq!(log.sink.out.get_ref(), b"[INFO] a\n");
-}

@@ -40,12 +40,16 @@ pub(crate) const COREFILE: &str = "\
     prometheus {$HTTP}
     nodens {
         workers 2
+        runtime {$RUNTIME}
     }
 }
 ";
 
 /// How many workers [`COREFILE`] asks for.
 pub(crate) const WORKERS: usize = 2;
+
+/// Set to `tokio` or `uring` to run every test of [`COREFILE`] on that runtime; else nodens chooses.
+const RUNTIME: &str = "NODENS_TEST_RUNTIME";
 
 /// Ports are chosen anew this often if somebody else took them in between.
 const START_ATTEMPTS: usize = 5;
@@ -67,13 +71,15 @@ impl Agent {
         Self::start(COREFILE, &[("UPSTREAM", &upstream.to_string())])
     }
 
-    /// Starts nodens with a Corefile and waits until it is ready. The variables `DNS` (a port), `HTTP` (an address) and `LAMEDUCK`
-    /// (0s) are there on top of those given.
+    /// Starts nodens with a Corefile and waits until it is ready. The variables `DNS` (a port), `HTTP` (an address),
+    /// `LAMEDUCK` (0s) and `RUNTIME` are there on top of those given.
     pub(crate) fn start(corefile: &str, variables: &[(&str, &str)]) -> Self {
         let mut log = String::new();
         for _ in 0..START_ATTEMPTS {
             let (dns, http) = (loopback(free_port()), loopback(free_port()));
             match Self::try_start(corefile, variables, dns, http) {
+                // Between the choice of a port and its use another test's nodens took it: both would serve it.
+                Ok(agent) if agent.process.dump().contains("another process already serves") => {}
                 Ok(agent) => return agent,
                 Err(output) if output.contains("another pro") => log = output,
                 Err(output) => panic!("nodens does not start:\n{output}"),
@@ -92,7 +98,7 @@ impl Agent {
         let directory = Directory::create();
         let path = directory.write("Corefile", corefile);
         let mut command = Command::new(NODENS);
-        command.args(["-conf", &path]).env("LAMEDUCK", "0s");
+        command.args(["-conf", &path]).env("LAMEDUCK", "0s").env("RUNTIME", runtime());
         command.env("DNS", dns.port().to_string()).env("HTTP", http.to_string());
         command.envs(variables.iter().copied());
         let process = Process::spawn(command);
@@ -138,6 +144,11 @@ impl Agent {
 /// An address on the loopback.
 pub(crate) fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// The runtime to be tested.
+pub(crate) fn runtime() -> String {
+    std::env::var(RUNTIME).unwrap_or_else(|_| "auto".to_owned())
 }
 
 /// Asks again and again until `wanted` is there.
@@ -279,7 +290,8 @@ pub(crate) fn nodens(arguments: &[&str]) -> Ended {
 pub(crate) fn tool(name: &str, package: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let also = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    let found = std::env::split_paths(&path).chain(also).map(|dir| dir.join(name)).find(|file| file.is_file());
+    let found =
+        std::env::split_paths(&path).chain(also).map(|dir| dir.join(name)).find(|file| file.is_file());
     if found.is_none() {
         skip(&format!("`{name}` is not installed (Debian package {package})"));
     }

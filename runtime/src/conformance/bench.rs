@@ -256,10 +256,15 @@ impl Row {
         Row { bench, upstream: Ears(upstream) }
     }
 
-    /// Queries that reached the upstream. A retransmission is none: a slow machine may cause one at any time.
+    /// Lookups that reached the upstream. What a slow machine makes of one lookup beyond that, retransmissions and the probes that
+    /// follow a silence, may be on its way when a row looks; then our own books have to do.
     pub fn asked(&self) -> u64 {
         let repeated = self.bench.upstream(0, |stats| &stats.retransmissions);
-        (self.upstream.count() as u64).saturating_sub(repeated)
+        let probes = self.bench.upstream(0, |stats| &stats.probes);
+        if repeated + probes == 0 {
+            return self.upstream.count() as u64;
+        }
+        self.bench.upstream(0, |stats| &stats.attempts) - repeated
     }
 
     /// Asks twice, from two ports, one after the other.

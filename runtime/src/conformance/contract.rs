@@ -36,7 +36,10 @@ pub fn an_idle_worker_lives_and_does_not_spin<R: Runtime>() {
     let before = turns();
     std::thread::sleep(Duration::from_millis(2200));
     for (worker, (before, after)) in server.workers.iter().zip(before.iter().zip(turns())) {
-        assert!(after > *before, "no turn within two seconds: {before} turns, nobody would take it for alive");
+        assert!(
+            after > *before,
+            "no turn within two seconds: {before} turns, nobody would take it for alive"
+        );
         assert!(after < before + 20, "{before} then {after} turns: it spins");
         assert!(!worker.is_finished());
         // Three ticks: a busy machine may be late for one of them.

@@ -64,6 +64,10 @@ pub fn start_with<R: Runtime, C: Cache + Send + Sync + 'static>(
 ) -> Running {
     config.check().expect("the test's configuration is sound");
     assert_eq!(config.listeners.len(), 1, "the harness binds one address");
+    // Not port 0: to a socket with SO_REUSEPORT the kernel may give a port that another test's server listens on already, and
+    // then each gets some of the other's queries.
+    let port = if address.port() == 0 { nodens_testkit::free_port() } else { address.port() };
+    let address = SocketAddr::new(address.ip(), port);
     let listeners = Listeners::bind(&[address], workers).expect("loopback can be bound");
     let addr = listeners.addresses()[0];
     let config = Arc::new(ArcSwap::from_pointee(config));

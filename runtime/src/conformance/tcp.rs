@@ -103,7 +103,7 @@ pub fn a_query_in_single_bytes_is_answered_and_holds_up_nobody<R: Runtime>() {
         let began = Instant::now();
         row.bench.ask_tcp(&named("b.example."));
         row.bench.ask(&named("b.example."));
-        assert!(began.elapsed() < Duration::from_millis(250), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
         sleep_ms(20);
     }
     assert_eq!(slow.join().expect("the slow client is answered"), [1, 2]);
@@ -349,7 +349,7 @@ pub fn ten_thousand_idle_connections_hold_up_nobody<R: Runtime>() {
             let began = Instant::now();
             assert_eq!(row.bench.ask(&named("hit.example.")).answers.len(), 1);
             assert_eq!(row.bench.ask_tcp(&named(&format!("n{n}.example."))).answers.len(), 1);
-            assert!(began.elapsed() < Duration::from_secs(1), "after {n}: {:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(2), "after {n}: {:?}", began.elapsed());
         }
     }
     let open = vitals(&row.bench, |v| v.connections.get());

@@ -1,0 +1,136 @@
+//! nodens-runtime-uring: drives Forwarders with io_uring.
+//!
+//! One thread per worker with a tokio-uring loop, and beside it a ring of our own for datagrams: multishot receives into
+//! shared buffers, answers collected in slots, one entry into the kernel per turn. The loop waits for that ring as for any
+//! descriptor, and its own ring carries the streams. What a turn is stands in `nodens_runtime::turn`; nothing here decides
+//! anything about DNS.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `worker` | what the tasks of a worker share: the engine, the timer, failures |
+//! | `udp` | the datagram ring's task: the hot path |
+//! | `datagrams` | the datagram ring, safe to use; how everything is got back from the kernel |
+//! | `buffers`, `slots` | memory that is lent to the kernel |
+//! | `address` | addresses as the kernel writes them |
+//! | `stream`, `upstream` | TCP: clients, upstreams |
+//! | `sockets` | all sockets as the engine's `Io` |
+//! | `ring` | set-up, restrictions, errors |
+//!
+//! Unsafe code is in `datagrams`, `buffers` and `slots`, and for one borrowed descriptor in `stream`; each block says why it is sound.
+
+mod address;
+mod buffers;
+mod datagrams;
+mod ring;
+mod slots;
+mod sockets;
+mod stream;
+mod udp;
+mod upstream;
+mod worker;
+
+pub use ring::{RingError, ring_error};
+
+use datagrams::Datagrams;
+use nodens_core::Duration;
+use nodens_core::cache::Cache;
+use nodens_runtime::socket::retire_udp_listener;
+use nodens_runtime::worker::{Runtime, WorkerHandle, WorkerSetup, WorkerSpec, launch};
+use sockets::Sockets;
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use tokio::select;
+use worker::{Failure, Worker};
+
+/// How long a retired UDP socket is still read from: a datagram past the kernel's choice of a socket arrives within this.
+const UDP_LAST_CALL: Duration = Duration::from_millis(10);
+/// How often a worker that is ending looks whether it may.
+const DRAIN_CHECK: Duration = Duration::from_millis(2);
+
+/// The io_uring runtime.
+#[derive(Debug)]
+pub struct Uring;
+
+impl Runtime for Uring {
+    const NAME: &'static str = "uring";
+
+    fn start<C: Cache + Send + Sync + 'static>(spec: WorkerSpec<C>) -> io::Result<WorkerHandle> {
+        launch(spec, |setup| {
+            let runtime = ring::stream_runtime().map_err(|e| RingError::new("set up a ring", e))?;
+            match runtime.block_on(serve(setup)) {
+                Err(error) if ring_error(&error).is_some() => {
+                    // tokio-uring waits for its requests when it is dropped, for ever if its ring has failed too. All
+                    // sockets are shut; what is left is some memory.
+                    std::mem::forget(runtime);
+                    Err(error)
+                }
+                ended => ended,
+            }
+        })
+    }
+}
+
+/// The life of a worker: serve until told to stop, then finish what was begun.
+async fn serve<C: Cache + 'static>(setup: WorkerSetup<C>) -> io::Result<()> {
+    let WorkerSetup { engine, listeners, stop, started } = setup;
+    let mut sockets = Sockets::new();
+    let mut ids = vec![];
+    let mut wildcards = vec![];
+    for listener in listeners {
+        ids.push(listener.id);
+        wildcards.push(listener.is_wildcard());
+        sockets.datagram_listeners.push(listener.udp);
+        sockets.stream_listeners.push(Rc::new(listener.tcp));
+    }
+    let on_ring: Vec<_> = sockets.datagram_listeners.iter().map(AsFd::as_fd).zip(wildcards).collect();
+    let datagrams = Datagrams::new(&on_ring)?;
+    let worker = Worker::new(engine, datagrams, sockets, ids.into());
+    for (id, listener) in worker.listener_ids.iter().zip(&worker.sockets.borrow().stream_listeners) {
+        let listener = tokio_uring::net::TcpListener::from_std(listener.try_clone()?);
+        worker.spawn(stream::accept(Rc::clone(&worker), *id, listener));
+    }
+    worker.submit();
+    worker.spawn(udp::serve(Rc::clone(&worker)));
+    worker.spawn(worker::keep_time(Rc::clone(&worker)));
+    started.report();
+
+    let deadline = select! {
+        deadline = stop.requested() => deadline,
+        failure = worker.failed() => return give_up(&worker, failure),
+    };
+
+    worker.stopping.set(true);
+    let listeners = worker.sockets.borrow().stream_listeners.clone();
+    for (id, listener) in worker.listener_ids.iter().zip(&listeners) {
+        stream::stop_accepting(&worker, *id, listener);
+    }
+    for udp in &worker.sockets.borrow().datagram_listeners {
+        // If it fails, the queue of this socket is lost when it closes, as it would be without the attempt.
+        let _ = retire_udp_listener(udp);
+    }
+    let last_call = worker.clock.now() + UDP_LAST_CALL;
+    loop {
+        let now = worker.clock.now();
+        if now >= deadline || (now >= last_call && worker.is_quiet()) {
+            worker.datagrams.borrow_mut().close();
+            return Ok(());
+        }
+        select! {
+            () = tokio::time::sleep(DRAIN_CHECK) => {}
+            failure = worker.failed() => return give_up(&worker, failure),
+        }
+    }
+}
+
+/// Ends a worker that cannot go on.
+fn give_up<C: Cache + 'static>(worker: &Worker<C>, failure: Failure) -> io::Result<()> {
+    match failure {
+        Failure::Panic(panic) => std::panic::resume_unwind(panic),
+        Failure::Ring(error) => {
+            worker.datagrams.borrow_mut().close();
+            worker.sockets.borrow_mut().abandon();
+            Err(error.into())
+        }
+    }
+}
