@@ -58,14 +58,16 @@ pub fn a_query_event_comes_out_of_the_channel<R: Runtime>() {
     server.stop(SHORT);
 }
 
-pub fn sockets_to_upstreams_are_closed_with_their_lookup<R: Runtime>() {
+pub fn sockets_to_upstreams_are_closed_in_the_end<R: Runtime>() {
     // An attempt over UDP, one over TCP, and an upstream that leaves the connection open.
     let upstream = Upstream::start(|query: &Received| {
         let over_udp = query.transport == nodens_testkit::Transport::Udp;
         vec![Action::Send(if over_udp { query.response().tc().bytes() } else { address(query).bytes() })]
     });
-    let server = start::<R>(forwarding_to(upstream.addr()));
-    assert!(ask_tcp(server.addr, &question("large.example.")).is_some());
+    let mut config = forwarding_to(upstream.addr());
+    config.upstreams[0].expire = Duration::from_millis(300);
+    let server = start::<R>(config);
+    assert!(ask_udp(server.addr, &question("large.example.")).is_some());
     assert!(upstream.udp_count() >= 1 && upstream.tcp_count() >= 1);
     assert!(server.wait_until(|s| s.sum(|stats| &stats.paths) == 0), "no path is left open");
     server.stop(SHORT);

@@ -229,7 +229,7 @@ macro_rules! conformance_suite {
         $crate::conformance_rows! { $runtime; contract:
             an_idle_worker_lives_and_does_not_spin,
             a_query_event_comes_out_of_the_channel,
-            sockets_to_upstreams_are_closed_with_their_lookup,
+            sockets_to_upstreams_are_closed_in_the_end,
             stopping_finishes_what_is_in_flight_and_refuses_the_rest,
             stopping_does_not_wait_beyond_its_deadline,
             a_panic_ends_the_worker_and_comes_out_of_join,
