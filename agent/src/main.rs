@@ -33,11 +33,11 @@ fn check(options: &CheckOptions) -> ExitCode {
                 text += &format!("{warning}\n\n");
             }
             text += &format!(
-                "{}: good; {} zones, {} upstreams, {} listening addresses\n",
+                "{}: good; {}, {}, {}\n",
                 options.file.display(),
-                built.config.zones.len(),
-                built.config.upstreams.len(),
-                built.plan.listeners.len()
+                counted(built.config.zones.len(), "server block", "server blocks"),
+                counted(built.config.upstreams.len(), "upstream", "upstreams"),
+                counted(built.plan.listeners.len(), "listening address", "listening addresses")
             );
             say(&text)
         }
@@ -45,10 +45,14 @@ fn check(options: &CheckOptions) -> ExitCode {
     }
 }
 
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 fn ended(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure @ Failure::Corefile(_)) => refuse(&failure.to_string()),
+        Err(failure @ (Failure::Corefile(_) | Failure::Usage(_))) => refuse(&failure.to_string()),
         Err(failure) => {
             let _ = io::stderr().write_all(failure.to_string().as_bytes());
             ExitCode::FAILURE

@@ -18,11 +18,12 @@ use nodens_runtime::listen::held_by_another;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::admin::{AdminServer, Readiness, probe};
+use crate::admin::{AdminServer, Bound, Readiness, probe};
 use crate::build_config::{self, Built, Environment, Plan, ZoneIds};
 use crate::cli::RunOptions;
 use crate::corefile::{self, Diagnostic, LoadOptions, SystemSource};
 use crate::log::{Level, LineSink, Log, Output};
+use crate::runtimes;
 use crate::service::{Service, StartError};
 
 /// How often the workers' events are taken: short enough for a `tail -f`, long enough to sleep in between.
@@ -40,6 +41,8 @@ pub type AgentLog = Log<Output>;
 pub enum Failure {
     /// The Corefile is refused: exit code 2.
     Corefile(Vec<Diagnostic>),
+    /// What was asked for is not to be had, on the command line or in the Corefile: exit code 2.
+    Usage(String),
     /// Something else, in one line that says what to do: exit code 1.
     Other(String),
 }
@@ -50,7 +53,7 @@ impl fmt::Display for Failure {
             Failure::Corefile(diagnostics) => {
                 diagnostics.iter().try_for_each(|diagnostic| writeln!(f, "{diagnostic}\n"))
             }
-            Failure::Other(line) => writeln!(f, "nodens: {line}"),
+            Failure::Usage(line) | Failure::Other(line) => writeln!(f, "nodens: {line}"),
         }
     }
 }
@@ -86,6 +89,7 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
     };
     let mut log = Log::new(Output::new(io::stdout()));
     let (built, complaints) = load(options.corefile_path(), &environment, &mut ZoneIds::default())?;
+    runtimes::choose(built.plan.runtime).map_err(Failure::Usage)?;
     if !options.quiet {
         log.say(Level::Info, format_args!("nodens {}", env!("CARGO_PKG_VERSION")));
     }
@@ -98,6 +102,8 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
     }
     let plan = built.plan.clone();
     let shared: Vec<_> = plan.listeners.iter().filter_map(|address| held_by_another(*address)).collect();
+    // Everything that may be in the way is bound before anything is answered.
+    let endpoints = Bound::open(&plan.endpoints).map_err(|error| Failure::Other(error.to_string()))?;
     let service = Service::start(built)?;
     for held in shared {
         let text = format_args!(
@@ -107,10 +113,18 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
         );
         log.say(Level::Warning, text);
     }
+    for addr in &endpoints.shared {
+        let text = format_args!(
+            "another process already serves http://{addr}, and each gets a part of the requests; \
+             if that is not a takeover, stop it (`ss -ltnp sport = :{}` names it)",
+            addr.port
+        );
+        log.say(Level::Warning, text);
+    }
     if !options.quiet {
         announce(&mut log, &service, &plan);
     }
-    control_runtime()?.block_on(serve(service, &plan, options, &mut log))
+    control_runtime()?.block_on(serve(service, endpoints, &plan, options, &mut log))
 }
 
 /// The control thread's own small runtime.
@@ -135,6 +149,7 @@ fn announce(log: &mut AgentLog, service: &Service, plan: &Plan) {
 
 async fn serve(
     mut service: Service,
+    endpoints: Bound,
     plan: &Plan,
     options: &RunOptions,
     log: &mut AgentLog,
@@ -144,9 +159,9 @@ async fn serve(
     let readiness = Arc::new(Readiness::new([SOCKETS]));
     let figures = Arc::clone(&service.figures);
     let mut admin = AdminServer::new(Arc::clone(&readiness), Arc::new(move || figures.render()));
-    if let Some(error) = admin.apply(&plan.endpoints).into_iter().next() {
-        return Err(Failure::Other(error.to_string()));
-    }
+    admin
+        .serve(endpoints)
+        .map_err(|error| Failure::Other(format!("cannot serve the HTTP endpoints: {error}")))?;
     for (endpoint, local) in admin.addresses() {
         if !options.quiet {
             log.say(Level::Info, format_args!("http://{local} serves{}", paths(&endpoint)));
@@ -158,7 +173,11 @@ async fn serve(
     if let Some(path) = &options.pidfile {
         let text = format!("{}\n", std::process::id());
         std::fs::write(path, text).map_err(|error| {
-            Failure::Other(format!("cannot write the pid file {}: {error}", path.display()))
+            Failure::Other(format!(
+                "cannot write the pid file {}: {error}; name a file in a directory that is there and may be written to, \
+                 or leave out -pidfile",
+                path.display()
+            ))
         })?;
     }
     readiness.set_ready(SOCKETS);
@@ -169,7 +188,7 @@ async fn serve(
 
     tend(&mut service, log, stop.next()).await?;
     readiness.stop();
-    log.say(Level::Info, format_args!("told to end; answering for another {:?}", plan.lameduck));
+    log.say(Level::Info, format_args!("told to end{}", Rest(plan.lameduck)));
     log.tick(Instant::now());
     tokio::select! {
         ended = tend(&mut service, log, sleep(plan.lameduck)) => {
@@ -237,6 +256,15 @@ fn take_events<S: LineSink>(service: &mut Service, log: &mut Log<S>) {
 fn paths(endpoint: &crate::admin::Endpoint) -> String {
     let all = [(endpoint.health, " /health"), (endpoint.ready, " /ready"), (endpoint.metrics, " /metrics")];
     all.into_iter().filter(|(wanted, _)| *wanted).map(|(_, path)| path).collect()
+}
+
+/// How long answers go on, if they do.
+struct Rest(Duration);
+
+impl fmt::Display for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_zero() { Ok(()) } else { write!(f, "; answering for another {:?}", self.0) }
+    }
 }
 
 /// SIGTERM, SIGINT and SIGQUIT, whichever comes.

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use nodens_cache::SharedCache;
 use nodens_core::rng::Rng;
 use nodens_core::{Config, Event, Seed};
-use nodens_runtime::descriptors::{paths_per_worker, raise_nofile};
+use nodens_runtime::descriptors::{nofile_wanted, paths_per_worker, raise_nofile};
 use nodens_runtime::worker::EVENTS_MAX;
 use nodens_runtime::{BindError, ClientLimits, Clock, Listeners, WorkerFailure, WorkerHandle, WorkerSpec};
 
@@ -45,6 +45,13 @@ pub enum StartError {
     Bind(BindError),
     /// The runtime that was asked for.
     Runtime(String),
+    /// The limit of open files.
+    Descriptors {
+        /// What it is.
+        limit: u64,
+        /// What it should be for these workers and addresses.
+        wanted: u64,
+    },
     /// Something that every Linux has.
     System(&'static str, io::Error),
 }
@@ -54,6 +61,11 @@ impl fmt::Display for StartError {
         match self {
             StartError::Bind(error) => error.fmt(f),
             StartError::Runtime(text) => f.write_str(text),
+            StartError::Descriptors { limit, wanted } => write!(
+                f,
+                "the limit of {limit} open files leaves no socket for upstreams; \
+                 raise it (RLIMIT_NOFILE, `ulimit -Hn`) to {wanted} or more, or ask for fewer `-workers`"
+            ),
             StartError::System(what, error) => write!(f, "{what}: {error}"),
         }
     }
@@ -71,9 +83,8 @@ impl Service {
         config.limits.paths_max =
             config.limits.paths_max.min(paths_per_worker(nofile, plan.workers, plan.listeners.len()));
         if config.limits.paths_max == 0 {
-            return Err(StartError::Runtime(format!(
-                "the limit of {nofile} open files (RLIMIT_NOFILE) leaves no socket for upstreams; raise it to 4096 or more"
-            )));
+            let wanted = nofile_wanted(plan.workers, plan.listeners.len());
+            return Err(StartError::Descriptors { limit: nofile, wanted });
         }
         let listeners = Listeners::bind(&plan.listeners, plan.workers).map_err(StartError::Bind)?;
         let addresses = listeners.addresses().to_vec();

@@ -66,6 +66,8 @@ fn sharing_a_port_is_said_aloud() {
     let told = second.process.wait_for_line(&warning, PATIENCE);
     let told = told.unwrap_or_else(|| panic!("not told: {}", second.process.dump()));
     assert!(told.contains(&format!("`ss -lunp sport = :{}`", first.dns.port())), "{told}");
+    let about_http = format!("[WARNING] another process already serves http://{}, ", first.http);
+    assert!(second.process.dump().contains(&about_http), "{}", second.process.dump());
 }
 
 #[test]
@@ -76,4 +78,19 @@ fn a_second_demo_on_one_port_is_refused() {
     let second = nodens(&["demo", "-p", &port]);
     assert_eq!(second.code, Some(1), "{}", second.dump());
     assert!(second.err[0].contains("another program holds the port"), "{}", second.dump());
+}
+
+#[test]
+fn dns_does_not_answer_before_everything_is_bound() {
+    // Held alone: it cannot be shared.
+    let http = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let (dns, directory) = (loopback(free_port()), Directory::create());
+    let path = directory.write("Corefile", COREFILE);
+    let mut command = Command::new(NODENS);
+    command.args(["-conf", &path]).env("LAMEDUCK", "0s").env("UPSTREAM", "127.0.0.1:1").env("RUNTIME", "auto");
+    command.env("DNS", dns.port().to_string());
+    command.env("HTTP", http.local_addr().expect("bound").to_string());
+    let ended = run(command);
+    assert_eq!((ended.code, ended.err.len()), (Some(1), 1), "{}", ended.dump());
+    assert!(!ended.out.iter().any(|line| line.contains("listening on")), "{}", ended.dump());
 }

@@ -22,8 +22,21 @@ pub fn raise_nofile() -> io::Result<u64> {
 /// what goes into `Limits::paths_max`. Zero means that the limit is too low to run at all.
 pub fn paths_per_worker(nofile: u64, workers: usize, listeners: usize) -> u32 {
     let workers = workers.max(1) as u64;
-    let own = DESCRIPTORS_RESERVED + CONNECTIONS_MAX as u64 + 2 * workers * listeners as u64;
-    u32::try_from(nofile.saturating_sub(own) / workers).unwrap_or(u32::MAX)
+    u32::try_from(nofile.saturating_sub(own(workers, listeners)) / workers).unwrap_or(u32::MAX)
+}
+
+/// The limit of open files that gives each worker [`PATHS_COMFORTABLE`] upstream paths: what to tell somebody whose limit is too low.
+pub fn nofile_wanted(workers: usize, listeners: usize) -> u64 {
+    let workers = workers.max(1) as u64;
+    own(workers, listeners) + workers * u64::from(PATHS_COMFORTABLE)
+}
+
+/// Upstream paths of a worker that a node's misses hardly ever need at once: 500 lookups of 2 attempts.
+pub const PATHS_COMFORTABLE: u32 = 1000;
+
+/// What is not for upstreams.
+fn own(workers: u64, listeners: usize) -> u64 {
+    DESCRIPTORS_RESERVED + CONNECTIONS_MAX as u64 + 2 * workers * listeners as u64
 }
 
 #[cfg(test)]
@@ -35,6 +48,10 @@ mod tests {
         assert_eq!(paths_per_worker(65_536, 4, 3), (65_536 - 128 - 1024 - 24) / 4);
         assert_eq!(paths_per_worker(1024, 1, 1), 0);
         assert_eq!(paths_per_worker(u64::MAX, 1, 1), u32::MAX);
+        for (workers, listeners) in [(1, 1), (4, 3), (256, 40)] {
+            let wanted = nofile_wanted(workers, listeners);
+            assert_eq!(paths_per_worker(wanted, workers, listeners), PATHS_COMFORTABLE);
+        }
     }
 
     #[test]

@@ -42,6 +42,27 @@ impl Endpoint {
     }
 }
 
+/// Endpoints whose sockets are there; connections wait in the kernel until [`AdminServer::serve`].
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<(Endpoint, std::net::TcpListener)>,
+    /// Those that another process serves as well.
+    pub shared: Vec<ListenAddr>,
+}
+
+impl Bound {
+    /// Opens the sockets, so that a start fails here before anything answers.
+    pub fn open(wanted: &[Endpoint]) -> Result<Bound, BindError> {
+        let addresses = wanted.iter().map(|endpoint| endpoint.addr);
+        let shared = addresses.filter(|addr| listen::held_by_another(*addr)).collect();
+        let open = |endpoint: &Endpoint| match listen::bind(endpoint.addr) {
+            Ok(listener) => Ok((*endpoint, listener)),
+            Err(cause) => Err(BindError { addr: endpoint.addr, paths: endpoint.paths(), cause }),
+        };
+        Ok(Bound { listeners: wanted.iter().map(open).collect::<Result<_, _>>()?, shared })
+    }
+}
+
 /// The running HTTP endpoints. Dropping it closes them.
 pub struct AdminServer {
     readiness: Arc<Readiness>,
@@ -68,8 +89,17 @@ impl AdminServer {
         AdminServer { readiness, render, running: Vec::new() }
     }
 
+    /// Serves what is bound, in addition. To be called within a tokio runtime.
+    pub fn serve(&mut self, bound: Bound) -> std::io::Result<()> {
+        for (endpoint, listener) in bound.listeners {
+            let router = Arc::new(self.router(&endpoint));
+            self.running.push(start(endpoint, listener, router)?);
+        }
+        Ok(())
+    }
+
     /// Serves exactly `wanted` from now on, as far as it can; returns what could not be opened. To be called within a tokio
-    /// runtime. At start-up the caller treats an error as fatal, later as a line in the log: DNS goes on either way.
+    /// runtime. For a running agent: an error is a line in the log, DNS goes on either way.
     pub fn apply(&mut self, wanted: &[Endpoint]) -> Vec<BindError> {
         self.running.retain(|running| wanted.iter().any(|endpoint| endpoint.addr == running.endpoint.addr));
         let mut errors = Vec::new();
@@ -80,7 +110,7 @@ impl AdminServer {
                 running.endpoint = *endpoint;
                 continue;
             }
-            match start(*endpoint, router) {
+            match listen::bind(endpoint.addr).and_then(|listener| start(*endpoint, listener, router)) {
                 Ok(running) => self.running.push(running),
                 Err(cause) => {
                     errors.push(BindError { addr: endpoint.addr, paths: endpoint.paths(), cause });
@@ -104,8 +134,12 @@ impl AdminServer {
     }
 }
 
-fn start(endpoint: Endpoint, router: Arc<Router>) -> std::io::Result<Running> {
-    let listener = TcpListener::from_std(listen::bind(endpoint.addr)?)?;
+fn start(
+    endpoint: Endpoint,
+    listener: std::net::TcpListener,
+    router: Arc<Router>,
+) -> std::io::Result<Running> {
+    let listener = TcpListener::from_std(listener)?;
     let local = listener.local_addr()?;
     let router = Arc::new(ArcSwap::new(router));
     let accepting = tokio::spawn(serve(listener, Arc::clone(&router))).abort_handle();

@@ -38,7 +38,11 @@ impl std::fmt::Display for BindError {
             io::ErrorKind::PermissionDenied => {
                 ("not permitted", "use a port from 1024 on or grant CAP_NET_BIND_SERVICE")
             }
-            _ => ("the system refused", "see the error"),
+            _ if self.cause.raw_os_error() == Some(EAFNOSUPPORT) => (
+                "this machine has no such address family",
+                "write an address of the other one, or only the port",
+            ),
+            _ => ("the system refused", "check limits on open files and memory, then start again"),
         };
         write!(f, "cannot serve {} on {}: {what}; {advice} ({})", self.paths, self.addr, self.cause)
     }
@@ -49,13 +53,24 @@ impl std::error::Error for BindError {}
 /// A non-blocking listener on `addr`. Without an IP it takes both families with one socket (`[::]`, not v6-only), and IPv4
 /// alone where the kernel has no IPv6.
 pub fn bind(addr: ListenAddr) -> io::Result<TcpListener> {
+    let socket = bound(addr, true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Whether another process serves this address already; [`bind`] would succeed all the same.
+pub fn held_by_another(addr: ListenAddr) -> bool {
+    addr.port != 0 && bound(addr, false).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+fn bound(addr: ListenAddr, share: bool) -> io::Result<Socket> {
     match addr.ip {
-        Some(ip) => open(SocketAddr::new(ip, addr.port)),
-        None => open(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), addr.port)).or_else(|error| {
+        Some(ip) => open(SocketAddr::new(ip, addr.port), share),
+        None => open(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), addr.port), share).or_else(|error| {
             // Only a missing address family has IPv4 as its remedy; a taken port must be reported.
             match error.raw_os_error() {
                 Some(EAFNOSUPPORT | EADDRNOTAVAIL) => {
-                    open(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), addr.port))
+                    open(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), addr.port), share)
                 }
                 _ => Err(error),
             }
@@ -68,17 +83,16 @@ const EAFNOSUPPORT: i32 = 97;
 /// Linux: IPv6 is there but switched off by sysctl.
 const EADDRNOTAVAIL: i32 = 99;
 
-fn open(addr: SocketAddr) -> io::Result<TcpListener> {
+fn open(addr: SocketAddr, share: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(!addr.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(share)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -90,6 +104,9 @@ mod tests {
         let first = bind(ListenAddr::localhost(0)).expect("a free port");
         let port = first.local_addr().expect("bound").port();
         bind(ListenAddr::localhost(port)).expect("the same port once more");
+        assert!(held_by_another(ListenAddr::localhost(port)), "but it can be known");
+        drop(first);
+        assert!(!held_by_another(ListenAddr::localhost(port)));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub mod server;
 #[cfg(test)]
 mod strict_parser;
 
-pub use endpoints::{AdminServer, Endpoint};
+pub use endpoints::{AdminServer, Bound, Endpoint};
 pub use metrics::{Snapshot, render};
 pub use readiness::Readiness;
 pub use router::Router;

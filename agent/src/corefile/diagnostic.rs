@@ -71,6 +71,12 @@ impl Span {
         self.length
     }
 
+    /// Whether the other place begins within this one.
+    pub(crate) fn contains(&self, other: &Span) -> bool {
+        let columns = self.column..self.column + self.length.max(1);
+        self.file.index == other.file.index && self.line == other.line && columns.contains(&other.column)
+    }
+
     fn order(&self) -> (usize, u32, u32) {
         (self.file.index, self.line, self.column)
     }

@@ -9,15 +9,14 @@
 //! so that a few lines cannot unfold into gigabytes.
 
 use std::collections::HashMap;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, SourceFile, Span, quote};
+use super::glob::{clean, glob};
 use super::lexer::{Kind, Token, lex};
-use super::source::Source;
-
-/// Largest file read: a ConfigMap, which is where Corefiles live, holds 1 MiB.
-const FILE_BYTES_MAX: usize = 1 << 20;
+use super::source::{FILE_BYTES_MAX, Source, too_large};
 
 /// Deepest chain of imports. People use two; symbolic links can hide a cycle from the check by name.
 const IMPORT_DEPTH_MAX: usize = 16;
@@ -43,11 +42,11 @@ pub(crate) fn read_all(path: &str, source: &dyn Source, diagnostics: &mut Vec<Di
     };
     match importer.file(path) {
         Ok(tokens) => importer.expand(tokens),
-        Err(problem) => {
+        Err(error) => {
             let file = Arc::new(SourceFile { index: 0, name: path.to_owned(), text: String::new() });
-            let problem = Diagnostic::error(&Span::whole_file(&file), problem)
-                .help("name the Corefile with `-conf FILE`, and see that this process may read it");
-            importer.diagnostics.push(problem);
+            let missing = "name a file that is there: `nodens -conf FILE`, or `nodens check FILE`";
+            let problem = Diagnostic::error(&Span::whole_file(&file), unreadable(path, &error));
+            importer.diagnostics.push(problem.help(remedy(&error, missing)));
         }
     }
     importer.out
@@ -71,10 +70,10 @@ struct Importer<'a> {
 }
 
 impl Importer<'_> {
-    fn file(&mut self, path: &str) -> Result<Vec<Token>, String> {
-        let bytes = self.source.read(path).map_err(|e| format!("{} cannot be read: {e}", quote(path)))?;
+    fn file(&mut self, path: &str) -> io::Result<Vec<Token>> {
+        let bytes = self.source.read(path)?;
         if bytes.len() > FILE_BYTES_MAX {
-            return Err(format!("{} is larger than {FILE_BYTES_MAX} bytes", quote(path)));
+            return Err(too_large());
         }
         let (text, broken) = match String::from_utf8(bytes) {
             Ok(text) => (text, None),
@@ -191,13 +190,13 @@ impl Importer<'_> {
             }
             match self.file(&path) {
                 Ok(tokens) => self.replay(path, what, tokens, arguments),
-                Err(problem) => {
-                    let help = if what.text.contains(['/', '.', '*']) {
+                Err(error) => {
+                    let missing = if what.text.contains(['/', '.', '*']) {
                         "paths are relative to the file that imports"
                     } else {
                         "a snippet must be defined above its use: `(name) { … }`"
                     };
-                    self.error(&what.span, problem, help);
+                    self.error(&what.span, unreadable(&path, &error), remedy(&error, missing));
                 }
             }
         }
@@ -292,6 +291,22 @@ impl Importer<'_> {
     }
 }
 
+fn unreadable(path: &str, error: &io::Error) -> String {
+    format!("{} cannot be read: {error}", quote(path))
+}
+
+/// What to do about a file that cannot be read; `missing` if it is not there.
+fn remedy<'a>(error: &io::Error, missing: &'a str) -> &'a str {
+    match error.kind() {
+        ErrorKind::NotFound => missing,
+        ErrorKind::PermissionDenied => "let this process read it",
+        ErrorKind::IsADirectory => "name a file in it",
+        ErrorKind::FileTooLarge => "see whether this is the right file: Corefiles have some kilobytes",
+        ErrorKind::InvalidInput => "write the text to a file, and name that",
+        _ => "see that it is a file that this process may read",
+    }
+}
+
 fn is_snippet(next: Option<&Token>, name: &Token) -> bool {
     name.text.len() > 2
         && name.text.starts_with('(')
@@ -327,78 +342,4 @@ fn fill_in(text: &str, arguments: &[Token]) -> Option<(String, Option<usize>)> {
     }
     out.push_str(rest);
     Some((out, missing))
-}
-
-/// Removes `.` and `..` from a path, by its text alone.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|&last| last != "..") => {
-                parts.pop();
-            }
-            _ => parts.push(part),
-        }
-    }
-    let root = if path.starts_with('/') { "/" } else { "" };
-    format!("{root}{}", parts.join("/"))
-}
-
-/// `*` is any run of characters, `?` any one. Linear in practice: only the last star is ever tried again.
-fn glob(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        if p < pattern.len() && pattern[p] == '*' {
-            star = Some((p, n));
-            p += 1;
-        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == name[n]) {
-            p += 1;
-            n += 1;
-        } else if let Some((at, from)) = star {
-            star = Some((at, from + 1));
-            p = at + 1;
-            n = from + 1;
-        } else {
-            return false;
-        }
-    }
-    pattern[p..].iter().all(|&c| c == '*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn globs_match_as_in_a_shell() {
-        for (pattern, name, matches) in [
-            ("*", "", true),
-            ("*.conf", "a.conf", true),
-            ("*.conf", "a.confx", false),
-            ("a*b*c", "aXbYbZc", true),
-            ("a*b*c", "aXbY", false),
-            ("?.x", "é.x", true),
-            ("?", "", false),
-            ("ab", "ab", true),
-        ] {
-            assert_eq!(glob(pattern, name), matches, "{pattern} {name}");
-        }
-    }
-
-    #[test]
-    fn paths_are_cleaned_by_their_text() {
-        for (path, cleaned) in [
-            ("/a/./b/../c", "/a/c"),
-            ("a//b", "a/b"),
-            ("../x", "../x"),
-            ("../../x", "../../x"),
-            ("/", "/"),
-            ("a/..", ""),
-        ] {
-            assert_eq!(clean(path), cleaned);
-        }
-    }
 }

@@ -14,6 +14,7 @@ mod check;
 pub mod config;
 mod diagnostic;
 mod duration;
+mod glob;
 mod import;
 mod lexer;
 mod parse;
@@ -75,20 +76,16 @@ pub fn load(path: &str, source: &dyn Source, options: &LoadOptions) -> Result<Co
 pub fn examine(path: &str, source: &dyn Source, options: &LoadOptions) -> (Corefile, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let tokens = import::read_all(path, source, &mut diagnostics);
-    for token in tokens.iter().filter(|t| t.text.contains("__PILLAR__") || t.text.contains("__PROMETHEUS__"))
-    {
-        let message =
-            format!("{} is a template variable that nothing has replaced", diagnostic::quote(&token.text));
-        diagnostics
-            .push(Diagnostic::error(&token.span, message).help("write the address or name it stands for"));
-    }
+    let placeholders: Vec<_> = tokens.iter().filter(|token| is_placeholder(&token.text)).collect();
     let tree = parse::parse(&tokens, &mut diagnostics);
     let mut corefile = Corefile::default();
-    // A tree with a brace in the wrong place, or with placeholders, would only make complaints about nothing.
+    // A tree with a brace in the wrong place would only make complaints about nothing.
     if !diagnostics.iter().any(Diagnostic::is_error) {
         let mut checker = Checker { source, diagnostics };
         corefile = validate::validate(&mut checker, &tree, options);
         diagnostics = checker.diagnostics;
+        // That a placeholder is no address goes without saying.
+        diagnostics.retain(|found| !placeholders.iter().any(|token| token.span.contains(&found.span)));
         if tree.blocks.is_empty() {
             let file = Arc::new(SourceFile { index: 0, name: path.to_owned(), text: String::new() });
             let empty = Diagnostic::error(&Span::whole_file(&file), "there is no server block in it")
@@ -96,6 +93,11 @@ pub fn examine(path: &str, source: &dyn Source, options: &LoadOptions) -> (Coref
             diagnostics.push(empty);
         }
     }
+    diagnostics.extend(placeholders.iter().map(|token| {
+        let quoted = diagnostic::quote(&token.text);
+        let message = format!("{quoted} is a template variable that nothing has replaced");
+        Diagnostic::error(&token.span, message).help("write the address or name it stands for")
+    }));
     diagnostic::sort(&mut diagnostics);
     // A snippet used in several blocks is read several times.
     diagnostics.dedup();
@@ -106,4 +108,9 @@ pub fn examine(path: &str, source: &dyn Source, options: &LoadOptions) -> (Coref
         diagnostic::sort(&mut diagnostics);
     }
     (corefile, diagnostics)
+}
+
+/// What node-cache's manifests hold in place of addresses until somebody fills them in.
+fn is_placeholder(text: &str) -> bool {
+    text.contains("__PILLAR__") || text.contains("__PROMETHEUS__")
 }

@@ -62,13 +62,14 @@ fn the_four_block_file_without_it_is_taken() {
 }
 
 #[test]
-fn a_template_is_refused_for_its_variables_and_nothing_else() {
-    let text = ". {\n bind __PILLAR__LOCAL__DNS__\n forward . __PILLAR__UPSTREAM__SERVERS__\n}\n";
+fn a_template_is_refused_for_its_variables_and_for_what_else_is_wrong() {
+    let text = ". {\n bind __PILLAR__LOCAL__DNS__\n forward . __PILLAR__UPSTREAM__SERVERS__\n cahce 30\n}\n";
     assert_eq!(
         Texts::corefile(text).errors(),
         [
             "`__PILLAR__LOCAL__DNS__` is a template variable that nothing has replaced",
             "`__PILLAR__UPSTREAM__SERVERS__` is a template variable that nothing has replaced",
+            "unknown plug-in `cahce`",
         ]
     );
 }

@@ -38,7 +38,7 @@ fn a_file_that_cannot_be_read() {
     assert_eq!(
         diagnostics[0].to_string(),
         "Corefile: error: `Corefile` cannot be read: entity not found\n\
-         help: name the Corefile with `-conf FILE`, and see that this process may read it"
+         help: name a file that is there: `nodens -conf FILE`, or `nodens check FILE`"
     );
     assert_eq!(diagnostics.len(), 1);
 }
