@@ -17,9 +17,7 @@ pub(crate) const CONTROL_LEN: usize = CONTROL_HEAD + size_of::<in6_pktinfo>().ne
 pub(crate) fn read_name(name: &[u8]) -> Option<SocketAddr> {
     let port = u16::from_be_bytes(array(name, 2)?);
     match i32::from(u16::from_ne_bytes(array(name, 0)?)) {
-        libc::AF_INET => {
-            Some(SocketAddrV4::new(Ipv4Addr::from(array::<4>(name, 4)?), port).into())
-        }
+        libc::AF_INET => Some(SocketAddrV4::new(Ipv4Addr::from(array::<4>(name, 4)?), port).into()),
         libc::AF_INET6 => {
             let flow = u32::from_ne_bytes(array(name, 4)?);
             let scope = u32::from_ne_bytes(array(name, 24)?);

@@ -51,8 +51,12 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// A pool with all buffers ready for the kernel, once it is registered.
     pub(crate) fn new() -> Self {
-        let mut buffers =
-            Buffers { entries: allocate(entries_layout()).cast(), memory: allocate(memory_layout()), tail: 0, held: COUNT };
+        let mut buffers = Buffers {
+            entries: allocate(entries_layout()).cast(),
+            memory: allocate(memory_layout()),
+            tail: 0,
+            held: COUNT,
+        };
         for id in 0..COUNT {
             buffers.give_back(Buffer { id, len: 0 });
         }
@@ -85,9 +89,7 @@ impl Buffers {
     pub(crate) fn bytes(&self, buffer: &Buffer) -> &[u8] {
         // SAFETY: `id` and `len` are within bounds, all of the memory was initialized with zeros, and a buffer that is
         // in our hands is not written to by the kernel.
-        unsafe {
-            slice::from_raw_parts(self.memory.add(usize::from(buffer.id) * LEN).as_ptr(), buffer.len)
-        }
+        unsafe { slice::from_raw_parts(self.memory.add(usize::from(buffer.id) * LEN).as_ptr(), buffer.len) }
     }
 
     /// Lets the kernel use a buffer again, from the next [`publish`](Self::publish) on.

@@ -26,12 +26,13 @@ use crate::slots::Slots;
 use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::libc;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nodens_core::{Duration, Path};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -58,10 +59,12 @@ pub(crate) enum Receiver {
     Path(Path),
 }
 
-/// A datagram from a client.
+/// A datagram that a listener received.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct FromClient<'b> {
-    pub(crate) peer: SocketAddr,
+pub(crate) struct Datagram<'b> {
+    /// Who sent it; `None` where senders have no address.
+    pub(crate) peer: Option<SocketAddr>,
+    /// The address of ours it was sent to, on wildcard sockets.
     pub(crate) local: Option<IpAddr>,
     pub(crate) message: &'b [u8],
 }
@@ -70,6 +73,10 @@ pub(crate) struct FromClient<'b> {
 pub(crate) struct Datagrams {
     ring: ManuallyDrop<IoUring>,
     lent: ManuallyDrop<Lent>,
+    /// The kernel's sign that there is something to collect. A ring of this kind does not wake those who poll its own descriptor.
+    signal: EventFd,
+    /// Completions were taken since the signal was last forgotten. Those of sends are signalled as well, though nobody waits for them.
+    collected: bool,
     /// Requests whose last completion has not come.
     pending: u32,
     arrived: VecDeque<Arrival>,
@@ -107,10 +114,17 @@ impl Datagrams {
             // Saves looking up the descriptor for every datagram.
             ring.submitter().register_files(&files).map_err(|e| RingError::new("register sockets", e))?;
         }
+        let signal = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
+            .map_err(|e| RingError::new("create its eventfd", e.into()))?;
+        ring.submitter()
+            .register_eventfd(signal.as_fd().as_raw_fd())
+            .map_err(|e| RingError::new("register its eventfd", e))?;
         restrict_and_enable(&ring).map_err(|e| RingError::new("enable the ring", e))?;
         Ok(Datagrams {
             ring: ManuallyDrop::new(ring),
             lent: ManuallyDrop::new(lent),
+            signal,
+            collected: false,
             pending: 0,
             arrived: VecDeque::with_capacity(usize::from(buffers::COUNT)),
             unarmed: (0..listeners.len() as u16).collect(),
@@ -121,12 +135,25 @@ impl Datagrams {
         })
     }
 
-    /// Tells when something is to be [`collect`](Self::collect)ed. Only within a tokio runtime.
+    /// Readable when something is to be [`collect`](Self::collect)ed. Only within a tokio runtime.
     pub(crate) fn readiness(&self) -> io::Result<AsyncFd<OwnedFd>> {
-        // SAFETY: the ring's descriptor is open as long as the ring is, and is duplicated here.
-        let ring = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }.try_clone_to_owned()?;
+        let signal = self.signal.as_fd().try_clone_to_owned()?;
         // SAFETY: an `OwnedFd` always refers to the same open file, and closes it only when dropped.
-        Ok(unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?)
+        Ok(unsafe { AsyncFd::register_with_interest(signal, Interest::READABLE) }?)
+    }
+
+    /// To be called before waiting: forgets the signal of what has been collected already. Returns whether waiting is in order.
+    pub(crate) fn may_wait(&mut self) -> bool {
+        if self.collected {
+            self.collected = false;
+            // Would block: it was forgotten before.
+            let _ = self.signal.read();
+            // What came before that may not be signalled again.
+            if self.ring.submission().taskrun() || !self.ring.completion().is_empty() {
+                self.collect();
+            }
+        }
+        self.arrived.is_empty()
     }
 
     /// The oldest thing that arrived.
@@ -139,19 +166,19 @@ impl Datagrams {
         !self.arrived.is_empty()
     }
 
-    /// Takes apart what a listener received. `None`: it has no usable sender, so there is nobody to answer.
-    pub(crate) fn from_client(&self, listener: u16, buffer: &Buffer) -> Option<FromClient<'_>> {
+    /// Takes apart what a listener received.
+    pub(crate) fn datagram(&self, listener: u16, buffer: &Buffer) -> Option<Datagram<'_>> {
         let shape = &self.lent.shapes[usize::from(listener)];
         let out = RecvMsgOut::parse(self.lent.buffers.bytes(buffer), shape).ok()?;
         let bytes = self.lent.buffers.bytes(buffer);
         // As slices of the buffer, whose life is longer than that of `out`.
         let payload_at = bytes.len() - out.payload_data().len();
-        let peer = read_name(out.name_data())?;
-        Some(FromClient { peer, local: read_packet_info(out.control_data()), message: &bytes[payload_at..] })
+        let peer = read_name(out.name_data());
+        Some(Datagram { peer, local: read_packet_info(out.control_data()), message: &bytes[payload_at..] })
     }
 
     /// What an upstream sent.
-    pub(crate) fn from_upstream(&self, buffer: Option<&Buffer>) -> &[u8] {
+    pub(crate) fn message(&self, buffer: Option<&Buffer>) -> &[u8] {
         buffer.map_or(&[], |buffer| self.lent.buffers.bytes(buffer))
     }
 
@@ -161,7 +188,13 @@ impl Datagrams {
     }
 
     /// Sends a datagram from a listener, with the next submit. It is lost, and counted, if there is no room for it.
-    pub(crate) fn send(&mut self, listener: u16, peer: Option<SocketAddr>, local: Option<IpAddr>, message: &[u8]) {
+    pub(crate) fn send(
+        &mut self,
+        listener: u16,
+        peer: Option<SocketAddr>,
+        local: Option<IpAddr>,
+        message: &[u8],
+    ) {
         let mut filled = self.lent.slots.fill(peer, local, message);
         if filled.is_none() && self.lent.slots.none_free() {
             // A burst, as when hundreds waited for one answer: those in the slots leave now.
@@ -183,14 +216,15 @@ impl Datagrams {
     }
 
     /// Receives one datagram on a path's socket. Returns whether the request is on its way; if not, try again after a submit.
-    pub(crate) fn receive(&mut self, path: Path, socket: &UdpSocket) -> bool {
+    pub(crate) fn receive(&mut self, path: Path, socket: &impl AsFd) -> bool {
         if self.closing {
             return false;
         }
-        let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), std::ptr::null_mut(), buffers::LEN as u32)
-            .buf_group(buffers::GROUP)
-            .build()
-            .flags(squeue::Flags::BUFFER_SELECT);
+        let receive =
+            opcode::Recv::new(Fd(socket.as_fd().as_raw_fd()), std::ptr::null_mut(), buffers::LEN as u32)
+                .buf_group(buffers::GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT);
         self.push(&receive.user_data(Token::Path(path).to_bits()))
     }
 
@@ -231,6 +265,12 @@ impl Datagrams {
         self.enter(0);
     }
 
+    /// Waits a moment for something to collect.
+    pub(crate) fn wait(&mut self) -> Result<(), RingError> {
+        self.enter(1);
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
     /// Whether listeners wait to be armed again, for want of buffers or room.
     pub(crate) fn needs_submit(&self) -> bool {
         !self.closing && !self.unarmed.is_empty()
@@ -261,7 +301,8 @@ impl Datagrams {
         while !self.closing && self.lent.buffers.any_left() {
             let Some(listener) = self.unarmed.pop() else { return };
             let shape: *const _ = &raw const self.lent.shapes[usize::from(listener)];
-            let receive = opcode::RecvMsgMulti::new(Fixed(u32::from(listener)), shape, buffers::GROUP).build();
+            let receive =
+                opcode::RecvMsgMulti::new(Fixed(u32::from(listener)), shape, buffers::GROUP).build();
             if !self.push(&receive.user_data(Token::Listener(listener).to_bits())) {
                 self.unarmed.push(listener);
                 return;
@@ -306,8 +347,9 @@ impl Datagrams {
     }
 
     fn take_completions(&mut self) {
-        let Datagrams { ring, lent, pending, arrived, unarmed, failure, send_failures, .. } = self;
+        let Datagrams { ring, lent, pending, arrived, unarmed, failure, send_failures, collected, .. } = self;
         for completion in ring.completion() {
+            *collected = true;
             let flags = completion.flags();
             let is_last = !cqueue::more(flags);
             *pending -= u32::from(is_last);
@@ -315,8 +357,8 @@ impl Datagrams {
             let result = match cqueue::buffer_select(flags) {
                 // SAFETY: this is the completion that hands the buffer over.
                 Some(id) if code >= 0 => Ok(Some(unsafe { lent.buffers.take(id, code as usize) })),
-                // SAFETY: as above; it holds nothing.
                 Some(id) => {
+                    // SAFETY: as above; it holds nothing.
                     let buffer = unsafe { lent.buffers.take(id, 0) };
                     lent.buffers.give_back(buffer);
                     Err(-code)
@@ -369,7 +411,14 @@ impl Drop for Datagrams {
 fn is_fatal(code: i32) -> bool {
     matches!(
         code,
-        libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EPERM | libc::EACCES | libc::EFAULT | libc::ENOSYS
+        libc::EINVAL
+            | libc::EBADF
+            | libc::ENOTSOCK
+            | libc::EOPNOTSUPP
+            | libc::EPERM
+            | libc::EACCES
+            | libc::EFAULT
+            | libc::ENOSYS
     )
 }
 
@@ -397,7 +446,9 @@ impl Token {
             Token::Listener(index) => (0, u64::from(index)),
             Token::Send(slot) => (1, u64::from(slot)),
             // A slot costs a descriptor, of which no process has 2^30.
-            Token::Path(path) => (2, u64::from(path.slot & (u32::MAX >> 2)) << 32 | u64::from(path.generation)),
+            Token::Path(path) => {
+                (2, u64::from(path.slot & (u32::MAX >> 2)) << 32 | u64::from(path.generation))
+            }
             Token::Cancel => (3, 0),
         };
         kind << 62 | rest

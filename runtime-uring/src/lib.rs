@@ -15,12 +15,14 @@
 //! | `stream`, `upstream` | TCP: clients, upstreams |
 //! | `sockets` | all sockets as the engine's `Io` |
 //! | `ring` | set-up, restrictions, errors |
+//! | `probe` | whether all of this works here, and if not, why |
 //!
 //! Unsafe code is in `datagrams`, `buffers` and `slots`, and for one borrowed descriptor in `stream`; each block says why it is sound.
 
 mod address;
 mod buffers;
 mod datagrams;
+mod probe;
 mod ring;
 mod slots;
 mod sockets;
@@ -29,6 +31,7 @@ mod udp;
 mod upstream;
 mod worker;
 
+pub use probe::{Cause, Unavailable, probe};
 pub use ring::{RingError, ring_error};
 
 use datagrams::Datagrams;

@@ -60,44 +60,38 @@ pub fn ring_error(error: &io::Error) -> Option<&RingError> {
 
 /// The ring for datagrams, disabled: registrations come first, then [`restrict_and_enable`].
 ///
-/// One thread submits, and completions wait until it asks for them (6.1): no interrupts, and a batch costs one entry into the
-/// kernel. Before that, completions at least wait for the next system call (5.19).
+/// One thread submits, and completions wait until it asks for them (Linux 6.1): no interrupts, and a whole batch costs one entry
+/// into the kernel. Multishot receives with addresses came with 6.0, so there is no other set of flags to fall back to: the
+/// other runtime serves older kernels.
 pub(crate) fn datagram_ring() -> io::Result<IoUring> {
-    build_first(
-        SUBMISSIONS,
-        &[
-            |b| b.setup_single_issuer().setup_coop_taskrun(),
-            |b| b.setup_coop_taskrun(),
-        ],
-        |b| b.setup_r_disabled().setup_submit_all().setup_cqsize(COMPLETIONS),
-    )
+    IoUring::<squeue::Entry, cqueue::Entry>::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_cqsize(COMPLETIONS)
+        .setup_r_disabled()
+        .build(SUBMISSIONS)
 }
 
 /// Limits the ring for good to what we use it for: whoever gets hold of it can open, read or connect nothing. A kernel without
 /// restrictions serves as well.
 pub(crate) fn restrict_and_enable(ring: &IoUring) -> io::Result<()> {
     let flags = squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT;
-    let mut rules: Vec<Restriction> = DATAGRAM_OPCODES.iter().map(|(code, _)| Restriction::sqe_op(*code)).collect();
+    let mut rules: Vec<Restriction> =
+        DATAGRAM_OPCODES.iter().map(|code| Restriction::sqe_op(*code)).collect();
     rules.push(Restriction::sqe_flags_allowed(flags.bits()));
     let _ = ring.submitter().register_restrictions(&mut rules);
     ring.submitter().register_enable_rings()
 }
 
 /// What the datagram ring is used for.
-pub(crate) const DATAGRAM_OPCODES: [(u8, &str); 4] = [
-    (opcode::RecvMsgMulti::CODE, "RECVMSG"),
-    (opcode::SendMsg::CODE, "SENDMSG"),
-    (opcode::Recv::CODE, "RECV"),
-    (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
-];
+pub(crate) const DATAGRAM_OPCODES: [u8; 4] =
+    [opcode::RecvMsgMulti::CODE, opcode::SendMsg::CODE, opcode::Recv::CODE, opcode::AsyncCancel::CODE];
 
 /// What tokio-uring's ring is used for.
-pub(crate) const STREAM_OPCODES: [(u8, &str); 4] = [
-    (opcode::Accept::CODE, "ACCEPT"),
-    (opcode::Read::CODE, "READ"),
-    (opcode::PollAdd::CODE, "POLL_ADD"),
-    (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
-];
+pub(crate) const STREAM_OPCODES: [u8; 4] =
+    [opcode::Accept::CODE, opcode::Read::CODE, opcode::PollAdd::CODE, opcode::AsyncCancel::CODE];
 
 /// Entries of tokio-uring's submission queue; a full one is submitted early.
 pub(crate) const STREAM_SUBMISSIONS: u32 = 256;
@@ -114,19 +108,4 @@ pub(crate) fn stream_runtime() -> io::Result<tokio_uring::Runtime> {
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => build(|b| b),
         built => built,
     }
-}
-
-type Flags = fn(&mut Builder) -> &mut Builder;
-
-/// Builds with the first set of flags that the kernel knows.
-fn build_first(entries: u32, sets: &[Flags], common: Flags) -> io::Result<IoUring> {
-    let mut result = Err(libc::EINVAL);
-    for set in sets {
-        let mut builder = IoUring::<squeue::Entry, cqueue::Entry>::builder();
-        match set(common(&mut builder)).build(entries) {
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => result = Err(libc::EINVAL),
-            built => return built,
-        }
-    }
-    result.map_err(io::Error::from_raw_os_error)
 }

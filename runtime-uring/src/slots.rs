@@ -35,7 +35,8 @@ impl Slots {
     pub(crate) fn new() -> Self {
         let layout = layout();
         // SAFETY: the layout is not empty.
-        let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        let memory =
+            NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
         Slots { memory: memory.cast(), free: (0..COUNT).rev().collect() }
     }
 

@@ -117,7 +117,12 @@ impl ClientStream {
     }
 
     /// Changes what is waited for.
-    pub(crate) fn watch<C: Cache + 'static>(self: &Rc<Self>, worker: &Rc<Worker<C>>, id: ConnectionId, wish: Wish) {
+    pub(crate) fn watch<C: Cache + 'static>(
+        self: &Rc<Self>,
+        worker: &Rc<Worker<C>>,
+        id: ConnectionId,
+        wish: Wish,
+    ) {
         self.wish.set(wish);
         if wish.read {
             self.read_again.notify_one();
@@ -152,7 +157,11 @@ pub(crate) async fn accept<C: Cache + 'static>(worker: Rc<Worker<C>>, id: Listen
 }
 
 /// Takes the connections that the kernel has completed by now, then ends the listener: [`accept`] comes to its end.
-pub(crate) fn stop_accepting<C: Cache + 'static>(worker: &Rc<Worker<C>>, id: ListenerId, listener: &net::TcpListener) {
+pub(crate) fn stop_accepting<C: Cache + 'static>(
+    worker: &Rc<Worker<C>>,
+    id: ListenerId,
+    listener: &net::TcpListener,
+) {
     while let Ok((stream, peer)) = listener.accept() {
         if let Ok(stream) = Stream::from_std(stream) {
             admit(worker, id, stream, peer);
@@ -205,7 +214,11 @@ async fn read<C: Cache + 'static>(worker: Rc<Worker<C>>, id: ConnectionId, clien
 }
 
 /// Tells when a connection takes bytes again, as long as that is wished for.
-async fn wait_for_room<C: Cache + 'static>(worker: Rc<Worker<C>>, id: ConnectionId, client: Rc<ClientStream>) {
+async fn wait_for_room<C: Cache + 'static>(
+    worker: Rc<Worker<C>>,
+    id: ConnectionId,
+    client: Rc<ClientStream>,
+) {
     while client.wish.get().write && worker.sockets.borrow().holds_connection(id) {
         if client.stream.writable().await.is_err() {
             worker.turn(|turn| turn.lost(id));

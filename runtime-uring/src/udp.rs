@@ -2,15 +2,15 @@
 //!
 //! Under load it does not wait: the submit at the end of a turn brings what has arrived during it.
 
-use crate::datagrams::{Arrival, Receiver};
-use crate::worker::{Failure, Worker};
+use crate::datagrams::{Arrival, Datagram, Receiver};
 use crate::ring::RingError;
-use nodens_core::cache::Cache;
+use crate::worker::{Failure, Worker};
+use nix::libc::ENOBUFS;
 use nodens_core::ClientAddr;
+use nodens_core::cache::Cache;
 use nodens_runtime::Turn;
 use nodens_runtime::socket::path_event;
 use nodens_runtime::turn::BATCH;
-use nix::libc::ENOBUFS;
 use std::io;
 use std::rc::Rc;
 use tokio::select;
@@ -26,17 +26,15 @@ pub(crate) async fn serve<C: Cache + 'static>(worker: Rc<Worker<C>>) {
 async fn serve_ring<C: Cache + 'static>(worker: &Rc<Worker<C>>) -> io::Result<()> {
     let ring = worker.datagrams.borrow().readiness()?;
     loop {
-        let (has_arrived, needs_submit) = {
-            let datagrams = worker.datagrams.borrow();
-            (datagrams.has_arrived(), datagrams.needs_submit())
-        };
-        if has_arrived {
+        if worker.datagrams.borrow().has_arrived() {
             worker.turn(|turn| hand_in(worker, turn));
-            yield_now().await;
-        } else if needs_submit {
+            if worker.datagrams.borrow().has_arrived() {
+                yield_now().await;
+            }
+        } else if worker.datagrams.borrow().needs_submit() {
             worker.submit();
             yield_now().await;
-        } else {
+        } else if worker.datagrams.borrow_mut().may_wait() {
             select! {
                 biased;
                 ready = ring.readable() => {
@@ -45,6 +43,8 @@ async fn serve_ring<C: Cache + 'static>(worker: &Rc<Worker<C>>) -> io::Result<()
                 }
                 () = worker.arrived.notified() => {}
             }
+        } else {
+            yield_now().await;
         }
     }
 }
@@ -57,11 +57,13 @@ fn hand_in<C: Cache + 'static>(worker: &Rc<Worker<C>>, turn: &mut Turn<'_, C>) {
         match socket {
             Receiver::Listener(listener) => {
                 let Ok(Some(buffer)) = result else { continue };
-                if let Some(datagram) = datagrams.from_client(listener, &buffer) {
-                    let (peer, local) = (datagram.peer, datagram.local);
+                // Without a sender there is nobody to answer.
+                if let Some(Datagram { peer: Some(peer), local, message }) =
+                    datagrams.datagram(listener, &buffer)
+                {
                     let id = worker.listener_ids[usize::from(listener)];
                     let client = ClientAddr { listener: id, peer, local, connection: None };
-                    if let Some(answer) = turn.datagram(client, datagram.message) {
+                    if let Some(answer) = turn.datagram(client, message) {
                         datagrams.send(listener, Some(peer), local, answer);
                     }
                 }
@@ -76,7 +78,7 @@ fn hand_in<C: Cache + 'static>(worker: &Rc<Worker<C>>, turn: &mut Turn<'_, C>) {
                 match result {
                     Ok(buffer) => {
                         if is_open {
-                            turn.response(path, datagrams.from_upstream(buffer.as_ref()));
+                            turn.response(path, datagrams.message(buffer.as_ref()));
                         }
                         buffer.into_iter().for_each(|buffer| datagrams.give_back(buffer));
                     }

@@ -116,7 +116,11 @@ async fn write_unsent(upstream: Rc<UpstreamStream>) {
 }
 
 /// Connects and serves one connection until it is closed, by the upstream or by the core.
-pub(crate) async fn serve_stream<C: Cache + 'static>(worker: Rc<Worker<C>>, path: Path, upstream: Rc<UpstreamStream>) {
+pub(crate) async fn serve_stream<C: Cache + 'static>(
+    worker: Rc<Worker<C>>,
+    path: Path,
+    upstream: Rc<UpstreamStream>,
+) {
     let end = match upstream.connected().await {
         Ok(()) => {
             worker.turn(|turn| turn.path_event(path, PathEvent::Connected));
