@@ -5,8 +5,8 @@
 
 use std::net::SocketAddr;
 
-use nodens_core::Stats;
 use nodens_core::stats::{Counter, DURATION_BOUNDS_US, RCODE_LABELS, UpstreamStats};
+use nodens_core::{Stats, Transport};
 
 use super::{Snapshot, Total, US_PER_S, sum};
 use crate::admin::exposition::{Exposition, Kind};
@@ -77,6 +77,27 @@ pub(super) fn write(snapshot: &Snapshot<'_>, out: &mut Exposition) {
     for peer in &peers {
         let value = peer.sum(snapshot, |s| &s.probe_failures);
         family.sample(&[("proxy_name", PROXY), ("to", &peer.to)], value);
+    }
+
+    let mut family = out.family(
+        Kind::Counter,
+        "coredns_proxy_conn_cache_hits_total",
+        "Queries that went out on a connection that was open already.",
+    );
+    for peer in &peers {
+        let value = peer.sum(snapshot, |s| &s.connections_reused);
+        family.sample(&[("proxy_name", PROXY), ("to", &peer.to), ("proto", "tcp")], value);
+    }
+    let mut family = out.family(
+        Kind::Counter,
+        "coredns_proxy_conn_cache_misses_total",
+        "Sockets opened to an upstream; over UDP one per attempt is meant to be.",
+    );
+    for peer in &peers {
+        for (transport, proto) in [(Transport::Udp, "udp"), (Transport::Tcp, "tcp")] {
+            let value = peer.sum(snapshot, |s| &s.paths_opened[transport as usize]);
+            family.sample(&[("proxy_name", PROXY), ("to", &peer.to), ("proto", proto)], value);
+        }
     }
 
     let mut family = out.family(
