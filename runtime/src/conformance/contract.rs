@@ -10,7 +10,7 @@ use crate::worker::{Runtime, WorkerFailure};
 use nodens_core::cache::{AnswerRef, Cache, Entry, InsertRules, Inserted, Key};
 use nodens_core::hash::HashKeys;
 use nodens_core::{Instant, Seed};
-use nodens_testkit::{Action, Query, Received, TcpClient, UdpClient, Upstream, answers, ask_tcp, ask_udp};
+use nodens_testkit::{Action, Query, Received, TcpClient, UdpClient, Upstream, answers, ask_udp};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "a row is called what it proves")]
 
 use super::bench::{Bench, PATIENCE, Row, Setup, sleep_ms};
-use crate::worker::Runtime;
+use crate::worker::{Runtime, WorkerHandle};
 use nodens_testkit::msg::rcode::{FORMERR, NOERROR, SERVFAIL};
 use nodens_testkit::{Action, Query, Received, Transport, UdpClient, Upstream, answers};
 use std::time::{Duration, Instant};
@@ -361,4 +361,64 @@ pub fn x1_too_many_waiters_in_all<R: Runtime>() {
 
 pub fn x1_too_many_lookups<R: Runtime>() {
     shed::<R>(|limits| limits.lookups_max = 1, &named("b.example.").edns(1232));
+}
+
+/// What a bad day looks like: one of many misdeeds, chosen by the number in the name and by how often it was asked.
+fn misdeed(query: &Received) -> Vec<Action> {
+    let answer = || query.response().answer("@ 60 IN A 192.0.2.1");
+    let tcp = query.transport == Transport::Tcp;
+    let number: usize =
+        query.qname.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0);
+    let pause = |ms| Action::Delay(Duration::from_millis(ms));
+    match (number + query.seq * 7) % 16 {
+        0 => vec![Action::Drop],
+        1 if tcp => vec![Action::Close],
+        2 if tcp => vec![Action::Reset],
+        3 if tcp => vec![Action::SendRaw(b"\x00\x05junk".to_vec())],
+        4 if tcp => vec![pause(900), Action::Send(answer().bytes()), Action::Close],
+        5 if tcp => vec![Action::SendByteByByte(answer().bytes(), Duration::from_millis(30))],
+        1 | 2 => vec![Action::Send(answer().tc().bytes())],
+        3 => vec![pause(700), Action::Send(answer().tc().bytes())],
+        4 | 5 => vec![Action::Send(vec![0xff; 40])],
+        6 => vec![Action::Send(answer().id(query.id ^ 1).bytes())],
+        7 => vec![Action::Send(query.response().no_question().rcode(SERVFAIL).bytes())],
+        8 => vec![Action::Send(query.response().rcode(FORMERR).bytes())],
+        9 => vec![Action::Send(query.response().rcode(SERVFAIL).bytes())],
+        10 => vec![pause(1200), Action::Send(answer().bytes())],
+        11 => vec![Action::Send(answer().bytes()), Action::Send(answer().bytes())],
+        12 => vec![
+            Action::Send(query.response().question("evil.example.", "A").bytes()),
+            pause(300),
+            Action::Send(answer().bytes()),
+        ],
+        13 => vec![Action::Send(query.response().claimed_ancount(9).bytes())],
+        14 => vec![Action::Send(query.response().edns_version(3).bytes())],
+        _ => vec![Action::Send(answer().bytes())],
+    }
+}
+
+pub fn upstreams_that_do_everything_wrong_cost_no_client_its_answer<R: Runtime>() {
+    const QUERIES: u16 = 256;
+    let upstreams = [Upstream::start(misdeed), Upstream::start(misdeed)];
+    let bench =
+        Setup::new(&[&upstreams[0], &upstreams[1]]).probe_interval(Duration::from_millis(100)).start::<R>();
+    let clients: Vec<_> = (0..8).map(|_| UdpClient::new()).collect();
+    let began = Instant::now();
+    for id in 0..QUERIES {
+        let query = named(&format!("c{id}.example.")).id(id).edns(1232).bytes();
+        clients[usize::from(id % 8)].send(bench.addr, &query);
+    }
+    for client in clients.iter().cycle().take(usize::from(QUERIES)) {
+        let reply = nodens_testkit::Reply::parse(&client.recv(PATIENCE).expect("everybody is answered").0);
+        assert!(began.elapsed() < Duration::from_millis(4900), "{:?}", began.elapsed());
+        // Whatever happened, it is the truth or a failure.
+        let truth = reply.rdatas("A") == ["192.0.2.1"];
+        assert!(truth || reply.answers.is_empty(), "{reply:?}");
+        assert!(truth || reply.tc || [SERVFAIL, FORMERR].contains(&reply.rcode), "{reply:?}");
+    }
+    bench.wait_for("nothing is left over", |bench| {
+        bench.sum(|stats| &stats.lookups) == 0 && bench.sum(|stats| &stats.waiters) == 0
+    });
+    let silent: Vec<_> = bench.running().workers.iter().map(WorkerHandle::silent_for).collect();
+    assert!(silent.iter().all(|silent| *silent < Duration::from_secs(2)), "{silent:?}");
 }

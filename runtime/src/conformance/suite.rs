@@ -179,6 +179,7 @@ macro_rules! conformance_suite {
             x1_too_many_waiters_for_one_question,
             x1_too_many_waiters_in_all,
             x1_too_many_lookups,
+            upstreams_that_do_everything_wrong_cost_no_client_its_answer,
         }
         $crate::conformance_rows! { $runtime; selection:
             g01_round_robin_takes_turns,
