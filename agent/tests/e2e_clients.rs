@@ -11,7 +11,7 @@ use nodens_testkit::{Query, Received, Reply, Response, UdpClient, Upstream, answ
 
 use support::{Agent, COREFILE, Directory, Ended, PATIENCE, loopback, run, skip, tool};
 
-/// Set for the part of a test that runs in a namespace of its own.
+/// Set for the part of a test that runs in a namespace of its own; the value is a directory for its files.
 const INSIDE: &str = "NODENS_E2E_INSIDE";
 
 /// A small world: `v4only` has no AAAA, `both` has, `big` is too large for 512 octets; the rest does not exist.
@@ -158,10 +158,7 @@ fn addresses(ended: &Ended) -> Vec<&str> {
 #[test]
 fn glibc_takes_our_answers_and_asks_nobody_else() {
     const TEST: &str = "glibc_takes_our_answers_and_asks_nobody_else";
-    if !in_namespace(TEST) {
-        return;
-    }
-    let directory = Directory::create();
+    let Some(directory) = in_namespace(TEST) else { return };
     let (upstream, agent) = resolver_world();
     let second = Upstream::on(([127, 0, 0, 2], 53).into(), answers(cluster_dns));
     let naked = Upstream::on(([127, 0, 0, 3], 53).into(), answers(cluster_dns));
@@ -203,18 +200,18 @@ fn glibc_takes_our_answers_and_asks_nobody_else() {
     assert_eq!(reply.expect("an answer").rcode, NOERROR);
 }
 
-/// True in a network and mount namespace of its own. Outside, runs this test once more inside and passes its verdict on.
-fn in_namespace(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+/// A directory, in a network and mount namespace of its own. Outside, runs this test once more inside and passes its verdict on.
+fn in_namespace(test: &str) -> Option<Directory> {
+    if let Some(path) = std::env::var_os(INSIDE) {
         let mut up = Command::new("ip");
         up.args(["link", "set", "lo", "up"]);
         let ended = run(up);
         assert_eq!(ended.code, Some(0), "{}", ended.dump());
-        return true;
+        return Some(Directory::at(path));
     }
     let tools = [("unshare", "util-linux"), ("ip", "iproute2"), ("mount", "mount"), ("getent", "libc-bin")];
     if !tools.iter().all(|(name, package)| tool(name, package).is_some()) {
-        return false;
+        return None;
     }
     let unshare = |program: &std::ffi::OsStr| {
         let mut command = Command::new("unshare");
@@ -224,13 +221,15 @@ fn in_namespace(test: &str) -> bool {
     let may = run(unshare("true".as_ref()));
     if may.code != Some(0) {
         skip(&format!("no namespaces here ({})", may.err.join(" ")));
-        return false;
+        return None;
     }
     let this = std::env::current_exe().expect("the path of this test");
+    // Made and removed out here: inside, files that are mounted somewhere stay.
+    let directory = Directory::create();
     let mut command = unshare(this.as_os_str());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(INSIDE, directory.path(""));
     let ended = run(command);
     assert_eq!(ended.code, Some(0), "inside: {}", ended.dump());
     assert!(ended.out.iter().any(|line| line.contains("1 passed")), "{}", ended.dump());
-    false
+    None
 }

@@ -234,6 +234,11 @@ impl Directory {
         Self(path)
     }
 
+    /// One that is there already.
+    pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
     /// The path of a file in it.
     pub(crate) fn path(&self, file: &str) -> String {
         self.0.join(file).to_str().expect("the path of a temporary file is UTF-8").to_owned()
