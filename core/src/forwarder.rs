@@ -15,11 +15,15 @@ mod paths;
 mod pool;
 mod probe;
 mod query;
+mod reload;
 mod response;
 mod route;
 mod timers;
 
-use crate::api::{ClientQuery, Event, Outcome, Path, PathEvent, PathRequest, Reason, Rejection, Transmit};
+use crate::api::{
+    ClientAddr, ClientQuery, Event, Outcome, Path, PathEvent, PathRequest, Reason, Rejection, Target,
+    Transmit,
+};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::rng::{Rng, Seed};
@@ -27,6 +31,7 @@ use crate::slab::Slab;
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::upstream::Upstream;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -73,7 +78,11 @@ pub struct Forwarder<C> {
     sends: VecDeque<Attempt>,
     /// Answers for clients.
     finished: VecDeque<Finished>,
+    /// Answers that are written already: what a reload could answer at once.
+    replies: VecDeque<(ClientAddr, Box<[u8]>)>,
     events: VecDeque<Event>,
+    /// Off while a reload asks again what has been counted before.
+    counts_queries: bool,
 }
 
 impl<C: Cache> Forwarder<C> {
@@ -106,6 +115,8 @@ impl<C: Cache> Forwarder<C> {
             path_requests: VecDeque::new(),
             sends: VecDeque::new(),
             finished: VecDeque::new(),
+            replies: VecDeque::new(),
+            counts_queries: true,
             events: VecDeque::new(),
             config,
         }
@@ -152,6 +163,18 @@ impl<C: Cache> Forwarder<C> {
         }
     }
 
+    /// A new configuration is in force from now on. The cache stays; what is in flight is asked again under it.
+    ///
+    /// Listeners keep their [`ListenerId`](crate::ListenerId): one that is gone leaves an empty place behind.
+    /// [`stats`](Self::stats) is another handle afterwards.
+    ///
+    /// # Panics
+    ///
+    /// If `config` does not pass [`Config::check`].
+    pub fn handle_config(&mut self, now: Instant, config: Arc<Config>) {
+        self.reconfigure(now, config);
+    }
+
     /// The wall clock, in seconds since 1970: only the validity of signatures depends on it. To be told at start, and once in a while
     /// because wall clocks are stepped.
     pub fn handle_wall_clock(&mut self, now: Instant, unix_s: u64) {
@@ -165,6 +188,10 @@ impl<C: Cache> Forwarder<C> {
 
     /// The next message to send, written to the front of `message` (65 535 bytes).
     pub fn poll_transmit(&mut self, now: Instant, message: &mut [u8]) -> Option<Transmit> {
+        if let Some((client, bytes)) = self.replies.pop_front() {
+            message[..bytes.len()].copy_from_slice(&bytes);
+            return Some(Transmit { target: Target::Client(client), len: bytes.len() });
+        }
         if let Some(answer) = self.next_answer(now, message) {
             return Some(answer);
         }

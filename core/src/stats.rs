@@ -268,6 +268,109 @@ impl Stats {
     }
 }
 
+impl Stats {
+    /// Goes on from the counts of another configuration: routes of the same listener and name, zones of the same identity,
+    /// upstreams with the same settings. Gauges begin anew.
+    pub fn adopt(&self, old: &Stats, old_config: &Config, new_config: &Config) {
+        for (l, listener) in new_config.listeners.iter().enumerate() {
+            let Some(before) = old_config.listeners.get(l) else { continue };
+            for (r, route) in listener.routes.iter().enumerate() {
+                if let Some(at) = before.routes.iter().position(|known| known.apex == route.apex) {
+                    self.routes[l][r].adopt(&old.routes[l][at]);
+                }
+            }
+            self.routes[l][listener.routes.len()].adopt(&old.routes[l][before.routes.len()]);
+        }
+        for (z, zone) in new_config.zones.iter().enumerate() {
+            if let Some(at) = old_config.zones.iter().position(|known| known.id == zone.id) {
+                self.zones[z].adopt(&old.zones[at]);
+            }
+        }
+        for (u, upstream) in new_config.upstreams.iter().enumerate() {
+            if let Some(at) = old_config.upstreams.iter().position(|known| known == upstream) {
+                self.upstreams[u].adopt(&old.upstreams[at]);
+            }
+        }
+        adopt_all(&self.dropped, &old.dropped);
+        adopt_all(&self.rejected, &old.rejected);
+        for (new, old) in [
+            (&self.replies_late, &old.replies_late),
+            (&self.trailing_bytes_cut, &old.trailing_bytes_cut),
+            (&self.truncated, &old.truncated),
+            (&self.coalesced, &old.coalesced),
+            (&self.failure_hits, &old.failure_hits),
+            (&self.shed, &old.shed),
+            (&self.all_down, &old.all_down),
+            (&self.paths_exhausted, &old.paths_exhausted),
+            (&self.events_lost, &old.events_lost),
+        ] {
+            new.add(old.get());
+        }
+    }
+}
+
+fn adopt_all(new: &[Counter], old: &[Counter]) {
+    for (new, old) in new.iter().zip(old) {
+        new.add(old.get());
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    fn adopt(&self, old: &Self) {
+        adopt_all(&self.buckets, &old.buckets);
+        self.sum.add(old.sum.get());
+    }
+}
+
+impl RouteStats {
+    fn adopt(&self, old: &Self) {
+        for (new, old) in self.requests.iter().flatten().zip(old.requests.iter().flatten()) {
+            adopt_all(new, old);
+        }
+        self.do_requests.add(old.do_requests.get());
+        adopt_all(&self.responses, &old.responses);
+        self.duration.adopt(&old.duration);
+        for transport in 0..2 {
+            self.request_size[transport].adopt(&old.request_size[transport]);
+            self.response_size[transport].adopt(&old.response_size[transport]);
+        }
+    }
+}
+
+impl ZoneStats {
+    fn adopt(&self, old: &Self) {
+        for (new, old) in [
+            (&self.cache_requests, &old.cache_requests),
+            (&self.hits_success, &old.hits_success),
+            (&self.hits_denial, &old.hits_denial),
+            (&self.misses, &old.misses),
+            (&self.drops, &old.drops),
+            (&self.insert_skipped, &old.insert_skipped),
+            (&self.max_concurrent_rejects, &old.max_concurrent_rejects),
+        ] {
+            new.add(old.get());
+        }
+    }
+}
+
+impl UpstreamStats {
+    fn adopt(&self, old: &Self) {
+        for (new, old) in self.duration.iter().zip(&old.duration) {
+            new.adopt(old);
+        }
+        adopt_all(&self.paths_opened, &old.paths_opened);
+        for (new, old) in [
+            (&self.attempts, &old.attempts),
+            (&self.connections_reused, &old.connections_reused),
+            (&self.retransmissions, &old.retransmissions),
+            (&self.probes, &old.probes),
+            (&self.probe_failures, &old.probe_failures),
+        ] {
+            new.add(old.get());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,6 +49,14 @@ impl Upstream {
         }
     }
 
+    /// The same with nothing out: what a reload keeps.
+    #[must_use]
+    pub fn at_rest(mut self) -> Self {
+        self.outstanding = 0;
+        self.health.answered();
+        self
+    }
+
     /// Whether to put an OPT record into queries for it.
     pub fn speaks_edns(&self, now: Instant) -> bool {
         self.edns_refused_until.is_none_or(|until| until <= now)

@@ -13,6 +13,8 @@ use crate::slab::Ticket;
 use crate::stats::{DURATION_BOUNDS_US, SIZE_BOUNDS, rcode_label};
 use crate::time::Instant;
 use crate::wire::{EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, Flags, Question, Rcode, get_u16, put_u16};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// A lookup that is over, and how many of its waiters have been answered.
 #[derive(Debug)]
@@ -20,6 +22,13 @@ pub(super) struct Finished {
     lookup: Lookup,
     ending: Ending,
     answered: usize,
+}
+
+impl Finished {
+    /// The clients that have no answer yet, and the question.
+    pub(super) fn into_unanswered(self) -> (Vec<Waiter>, Box<[u8]>) {
+        (self.lookup.waiters.into_iter().skip(self.answered).collect(), self.lookup.question)
+    }
 }
 
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use crate::time::{Duration, Instant};
 use crate::upstream::Order;
 use crate::wire::Flags;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
@@ -147,6 +148,12 @@ impl Lookups {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Ticket, &mut Lookup)> {
         self.slab.iter_mut()
+    }
+
+    /// Takes all lookups out.
+    pub(super) fn take_all(&mut self) -> Vec<Lookup> {
+        let tickets: Vec<Ticket> = self.slab.iter_mut().map(|(ticket, _)| ticket).collect();
+        tickets.into_iter().filter_map(|ticket| self.remove(ticket)).collect()
     }
 
     /// Takes a lookup out, with its timer and its place in the index.

@@ -270,6 +270,9 @@ impl<C: Cache> Forwarder<C> {
 
     #[inline]
     fn count_query(&self, asked: &Asked<'_>) {
+        if !self.counts_queries {
+            return;
+        }
         let stats = self.route_stats(asked);
         let transport = asked.query.client.transport() as usize;
         let family = usize::from(asked.query.client.peer.is_ipv6());
