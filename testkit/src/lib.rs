@@ -39,6 +39,7 @@ pub mod client;
 pub mod msg;
 pub mod process;
 pub mod real;
+pub mod skip;
 pub mod upstream;
 
 mod port;
@@ -48,6 +49,7 @@ pub use msg::{Query, Reply, Response};
 pub use port::free_port;
 pub use process::Process;
 pub use real::{RealAuthority, Skipped, sample_zone};
+pub use skip::{note, skip};
 pub use upstream::{Action, Received, Transport, Upstream, answers};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

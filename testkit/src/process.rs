@@ -21,7 +21,7 @@ const WAIT_POLL: Duration = Duration::from_millis(5);
 
 /// The number of SIGHUP, SIGINT, SIGTERM and so on, for [`Process::signal`].
 pub mod signal {
-    #![allow(missing_docs)]
+    #![expect(missing_docs, reason = "the names are the documentation: they are signal(7)'s")]
     pub const SIGHUP: i32 = 1;
     pub const SIGINT: i32 = 2;
     pub const SIGKILL: i32 = 9;

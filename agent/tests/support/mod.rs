@@ -303,13 +303,9 @@ pub(crate) fn tool(name: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
-/// Says aloud that a test shows nothing here. Not eprintln: the harness hides that for tests that pass.
-pub(crate) fn skip(why: &str) {
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    drop(writeln!(std::io::stderr(), "SKIPPED: {test}: {why}, so it shows nothing"));
-}
+pub(crate) use nodens_testkit::skip;
 
 /// Prints a measurement past the capture of the harness.
 pub(crate) fn report(line: &str) {
-    drop(writeln!(std::io::stderr(), "measured: {line}"));
+    nodens_testkit::note(&format!("measured: {line}"));
 }

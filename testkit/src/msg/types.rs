@@ -4,7 +4,7 @@
 //! (RFC 3597, section 5).
 
 /// Types by number.
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are the documentation: they are the IANA registry's")]
 pub mod rtype {
     pub const A: u16 = 1;
     pub const NS: u16 = 2;
@@ -22,7 +22,7 @@ pub mod rtype {
 }
 
 /// Classes by number.
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are the documentation: they are the IANA registry's")]
 pub mod class {
     pub const IN: u16 = 1;
     pub const CH: u16 = 3;
@@ -30,7 +30,7 @@ pub mod class {
 }
 
 /// Opcodes by number.
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are the documentation: they are the IANA registry's")]
 pub mod opcode {
     pub const QUERY: u8 = 0;
     pub const STATUS: u8 = 2;
@@ -39,7 +39,7 @@ pub mod opcode {
 }
 
 /// Response codes by number, the extended ones of EDNS included.
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are the documentation: they are the IANA registry's")]
 pub mod rcode {
     pub const NOERROR: u16 = 0;
     pub const FORMERR: u16 = 1;
@@ -52,7 +52,7 @@ pub mod rcode {
 }
 
 /// EDNS option codes.
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are the documentation: they are the IANA registry's")]
 pub mod option_code {
     pub const NSID: u16 = 3;
     pub const CLIENT_SUBNET: u16 = 8;

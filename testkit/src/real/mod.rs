@@ -10,7 +10,6 @@ mod config;
 mod sample;
 
 use std::fmt;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -72,21 +71,18 @@ impl RealAuthority {
         let installed = [Software::Nsd, Software::Knot].into_iter().find_map(|s| Some((s, s.find()?)));
         let Some((software, program)) = installed else {
             return Err(Skipped {
-                reason: "SKIPPED: no real authoritative server is installed, so this test shows nothing; \
-                         install the Debian package nsd or knot and run it again"
-                    .into(),
+                reason: "no real authoritative server is installed (Debian package nsd or knot)".into(),
             });
         };
         Ok(Self::run(software, program, zones))
     }
 
-    /// Like [`start`](Self::start); where that is not possible, says so on
-    /// stderr (past the capture of the test harness) and returns `None`.
+    /// Like [`start`](Self::start); where that is not possible, the test is
+    /// skipped aloud (see [`skip`](crate::skip())) and this is `None`.
     pub fn start_or_skip(zones: &[Zone]) -> Option<Self> {
         let started = Self::start(zones);
         if let Err(skipped) = &started {
-            // Not eprintln: the harness hides that for tests that pass.
-            drop(writeln!(std::io::stderr(), "{skipped}"));
+            crate::skip(&skipped.reason);
         }
         started.ok()
     }
