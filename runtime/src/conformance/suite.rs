@@ -272,9 +272,51 @@ const FILES: [(&str, &str); 9] = [
     ("contract", include_str!("contract.rs")),
 ];
 
-/// Panics if a row is missing in the list above: it would never run.
+/// Modules of the suite that hold no rows.
+const WITHOUT_ROWS: [&str; 3] = ["bench", "harness", "suite"];
+
+/// Rows A of semantics.md that a runtime cannot show: A11 to A14 and A46 need options that are refused so far, the others
+/// need a clock of their own (mode V, the core's tests).
+const A_ELSEWHERE: [u32; 14] = [11, 12, 13, 14, 46, 47, 48, 49, 50, 52, 53, 55, 61, 63];
+/// The same of rows B: what follows from stale entries and prefetch.
+const B_ELSEWHERE: [u32; 2] = [9, 10];
+
+/// How the names of rows begin that must be there, whatever else is.
+fn required() -> Vec<String> {
+    let range = |letter: &str, numbers: std::ops::RangeInclusive<u32>, elsewhere: &[u32]| {
+        let here = numbers.filter(|number| !elsewhere.contains(number));
+        here.map(|number| format!("{letter}{number:02}")).collect::<Vec<_>>()
+    };
+    [
+        range("a", 1..=65, &A_ELSEWHERE),
+        range("b", 1..=24, &B_ELSEWHERE),
+        range("l", 20..=26, &[]),
+        range("forged_", 1..=13, &[]),
+    ]
+    .concat()
+}
+
+/// Whether a row is about this one, among others: `a34_a36_referral_is_relayed` is about `a34` and `a36`.
+fn is_about(row: &str, wanted: &str) -> bool {
+    let numbered = |word: &&str| word.bytes().any(|b| b.is_ascii_digit());
+    let mut words = row.split('_').take_while(numbered);
+    match wanted.strip_prefix("forged_") {
+        Some(number) => {
+            row.strip_prefix("forged_").is_some_and(|rest| rest.split('_').next() == Some(number))
+        }
+        None => words.any(|word| word == wanted),
+    }
+}
+
+/// Panics if a row is missing: in the list above (it would never run), or altogether.
 pub fn assert_complete() {
     let list = include_str!("suite.rs");
+    let modules =
+        include_str!("mod.rs").lines().filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';'));
+    for module in modules.filter(|module| !WITHOUT_ROWS.contains(module)) {
+        assert!(FILES.iter().any(|(file, _)| *file == module), "nobody looks into {module}.rs for rows");
+    }
+    let mut all_listed = Vec::new();
     for (module, text) in FILES {
         let block =
             list.split(&format!("$runtime; {module}:")).nth(1).and_then(|rest| rest.split('}').next());
@@ -284,5 +326,9 @@ pub fn assert_complete() {
         for row in rows {
             assert!(listed.contains(&row), "{module}::{row} is not in the list of the suite");
         }
+        all_listed.extend(listed);
+    }
+    for wanted in required() {
+        assert!(all_listed.iter().any(|row| is_about(row, &wanted)), "no row shows {wanted} of semantics.md");
     }
 }
