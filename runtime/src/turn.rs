@@ -270,6 +270,7 @@ impl<C: Cache> Engine<C> {
             self.vitals.connections_closed[reason as usize].add(1);
         }
         self.vitals.connections.set(self.clients.len() as u64);
+        self.vitals.tcp_bytes_held.set(self.clients.bytes_held() as u64);
         asked
     }
 

@@ -16,6 +16,8 @@ pub struct Vitals {
     pub events_dropped: Counter,
     /// Clients' TCP connections open now (gauge).
     pub connections: Counter,
+    /// Bytes of half queries and unsent answers that clients' TCP connections make us hold (gauge).
+    pub tcp_bytes_held: Counter,
     /// TCP connections accepted.
     pub connections_opened: Counter,
     /// TCP connections turned away because every other one was busy.

@@ -107,6 +107,11 @@ pub(super) fn write(snapshot: &Snapshot<'_>, out: &mut Exposition) {
 fn sockets(workers: &[Worker], out: &mut Exposition) {
     let open = vital(workers, |v| &v.connections);
     out.gauge("nodens_tcp_connections", "TCP connections of clients that are open now.", open);
+    out.gauge(
+        "nodens_tcp_bytes_held",
+        "Bytes of half queries and unsent answers held for TCP clients.",
+        vital(workers, |v| &v.tcp_bytes_held),
+    );
     for (name, help, counter) in SOCKETS {
         out.counter(name, help, vital(workers, counter));
     }
