@@ -66,7 +66,10 @@ fn what_is_in_flight_is_asked_again_under_the_new_configuration() {
         assert_eq!((reply.id, reply.rdatas("A")), (client.peer.port(), vec!["192.0.2.9"]));
         assert!(reply.opt.expect("an OPT").do_bit);
     }
-    let requests: u64 = world.forwarder.stats().routes[0][0].requests[0][0].iter().map(|c| c.get()).sum();
+    let requests: u64 = world.forwarder.stats().routes[0][0].requests[0][0]
+        .iter()
+        .map(nodens_core::stats::Counter::get)
+        .sum();
     assert_eq!((requests, world.forwarder.lookups()), (50, 0), "asked again, counted once");
 }
 

@@ -346,7 +346,7 @@ mod tests {
         message.extend(b"\xc0\x02"); // 25: header
         let mut jumps = vec![];
         assert_eq!(skip_name(&message, 15, |run| jumps.push(run)), Some(19));
-        assert_eq!(jumps, [12..15]);
+        assert_eq!(jumps.first(), Some(&(12..15)));
         for at in [19, 21, 23, 25] {
             assert_eq!(skip_name(&message, at, |_| {}), None, "at {at}");
         }
