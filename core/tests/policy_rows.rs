@@ -4,7 +4,6 @@
 //! Messages come from the test kit's encoder, so a mistake in our own reader cannot hide. Rows that need sockets are in the
 //! conformance suite of `nodens-runtime`, those about the table beside the shard.
 
-#[allow(dead_code, reason = "the other rows of the core use the rest of it")]
 mod world;
 
 use nodens_core::cache::{Judgement, Kind, SOALESS_TTL_MAX_S, answers_question, judge};
