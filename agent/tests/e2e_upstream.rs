@@ -8,7 +8,7 @@ use nodens_runtime::descriptors::raise_nofile;
 use nodens_testkit::msg::rcode::{NOERROR, SERVFAIL};
 use nodens_testkit::{Action, Query, Reply, TcpClient, UdpClient, Upstream, answers};
 
-use support::{Agent, PATIENCE, WORKERS, eventually, report};
+use support::{Agent, COREFILE, PATIENCE, WORKERS, eventually, report};
 
 /// What a client waits for at most while all upstreams are known to be dead.
 const KNOWN_DEAD: Duration = Duration::from_millis(900);
@@ -61,7 +61,10 @@ fn a_thousand_equal_queries_at_once_are_one_upstream_query_per_worker() {
 /// The upstream goes away in one way or another, is found out, and comes back.
 fn outage(how: &str, begin: fn(&Upstream), end: fn(&Upstream)) {
     let upstream = Upstream::start(answers(|query| query.response().answer("@ 60 IN A 192.0.2.1")));
-    let agent = Agent::before(upstream.addr());
+    // What people get who write nothing: probes as often as by default.
+    let corefile = COREFILE.replace(" {\n        health_check 100ms\n    }", "");
+    assert!(!corefile.contains("health_check"), "{corefile}");
+    let agent = Agent::start(&corefile, &[("UPSTREAM", &upstream.addr().to_string())]);
     let fresh = named("fresh.example.");
     assert_eq!(agent.udp(&fresh).rcode, NOERROR);
     begin(&upstream);

@@ -78,6 +78,7 @@ fn one_of_two<R: Runtime>(breaking: fn(&Upstream)) {
     let (bad, good) = (healthy(), healthy());
     let bench = Setup::new(&[&bad, &good]).one_worker().start::<R>();
     breaking(&bad);
+    let mut late = vec![];
     let asked_bad = || bad.count_if(|query| query.qname.starts_with('n'));
     let mut asked_before = 0;
     for n in 0..30 {
@@ -86,9 +87,13 @@ fn one_of_two<R: Runtime>(breaking: fn(&Upstream)) {
         }
         let (reply, took) = timed(&bench, &named(&format!("n{n}.example.")));
         assert_eq!((reply.rcode, reply.answers.len()), (NOERROR, 1));
-        assert!(took < Duration::from_millis(250), "query {n} took {took:?}");
+        if took > Duration::from_millis(250) {
+            late.push((n, took));
+        }
         sleep_ms(30);
     }
+    // A busy machine may be late now and then; waiting for the broken one would be a habit.
+    assert!(late.len() <= 3, "{late:?}");
     // By now it is known not to be well, and asked only where the other one takes its time.
     assert!(asked_bad() - asked_before <= 3, "asked {} times of ten", asked_bad() - asked_before);
     assert!(good.count() >= 30);
@@ -331,11 +336,14 @@ pub fn a_lost_datagram_is_sent_again<R: Runtime>() {
     assert_ne!(sent[0].id, sent[1].id, "with another ID");
 }
 
+/// How long the lookup takes that the limit lets through; far more than an answer needs that waits for nobody.
+const LOOKUP_TIME: Duration = Duration::from_millis(1000);
+
 /// Limits answer with SERVFAIL and "not ready", never with silence.
 fn shed<R: Runtime>(change: fn(&mut nodens_core::config::Limits), second: &Query) {
     let upstream = Upstream::start(|query| {
         let answer = query.response().answer("@ 60 IN A 192.0.2.1").bytes();
-        vec![Action::Delay(Duration::from_millis(300)), Action::Send(answer)]
+        vec![Action::Delay(LOOKUP_TIME), Action::Send(answer)]
     });
     let row = Row::behind::<R>(upstream, |setup| setup.one_worker().limits(change));
     let first = UdpClient::new();
@@ -343,8 +351,9 @@ fn shed<R: Runtime>(change: fn(&mut nodens_core::config::Limits), second: &Query
     assert!(row.upstream.wait_for_count(1, PATIENCE));
     let (reply, took) = timed(&row.bench, second);
     assert_eq!((reply.rcode, reply.ede()), (SERVFAIL, Some(EDE_NOT_READY)));
-    assert!(took < Duration::from_millis(200), "at once: {took:?}");
-    assert_eq!(row.bench.sum(|stats| &stats.shed), 1);
+    // At once: the one that was taken is still under way.
+    assert!(took < LOOKUP_TIME, "{took:?}");
+    assert_eq!((row.bench.sum(|stats| &stats.shed), row.bench.sum(|stats| &stats.lookups)), (1, 1));
     assert!(first.recv(PATIENCE).is_some(), "who waits is answered all the same");
     row.bench.wait_for("nobody waits", |bench| {
         bench.sum(|stats| &stats.waiters) == 0 && bench.sum(|stats| &stats.lookups) == 0
