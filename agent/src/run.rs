@@ -89,9 +89,10 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
     };
     let mut log = Log::new(Output::new(io::stdout()));
     let (built, complaints) = load(options.corefile_path(), &environment, &mut ZoneIds::default())?;
-    runtimes::choose(built.plan.runtime).map_err(Failure::Usage)?;
+    let starter = runtimes::choose(built.plan.runtime).map_err(Failure::Usage)?;
     if !options.quiet {
         log.say(Level::Info, format_args!("nodens {}", env!("CARGO_PKG_VERSION")));
+        log.say(Level::Info, format_args!("runtime {}: {}", starter.name, starter.reason));
     }
     for warning in warnings {
         log.say(Level::Warning, warning);
@@ -104,7 +105,7 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
     let shared: Vec<_> = plan.listeners.iter().filter_map(|address| held_by_another(*address)).collect();
     // Everything that may be in the way is bound before anything is answered.
     let endpoints = Bound::open(&plan.endpoints).map_err(|error| Failure::Other(error.to_string()))?;
-    let service = Service::start(built)?;
+    let service = Service::start(built, &starter)?;
     for held in shared {
         let text = format_args!(
             "another process already serves {} and shares its queries; if that is not a takeover, stop it (`{}` names it)",

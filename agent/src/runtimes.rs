@@ -82,7 +82,9 @@ mod tests {
         let auto = choose(RuntimeChoice::Auto).expect("one of both");
         match choose(RuntimeChoice::Uring) {
             Ok(uring) => assert_eq!((uring.name, auto.name), ("uring", "uring")),
-            Err(why) => assert!(auto.name == "tokio" && why.contains(&auto.reason), "{why} / {}", auto.reason),
+            Err(why) => {
+                assert!(auto.name == "tokio" && why.contains(&auto.reason), "{why} / {}", auto.reason)
+            }
         }
     }
 

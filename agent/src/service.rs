@@ -21,7 +21,7 @@ use nodens_runtime::{BindError, ClientLimits, Clock, Listeners, WorkerFailure, W
 use crate::admin::metrics::{Build, CacheUsage, Control, Labels, Process, Snapshot, Worker, ZoneUsage};
 use crate::admin::probe::HealthProbe;
 use crate::build_config::Built;
-use crate::runtimes::{self, Starter};
+use crate::runtimes::Starter;
 
 /// How long queries in flight may take after the sockets were told to stop; CoreDNS waits as long.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -43,8 +43,6 @@ pub struct Service {
 pub enum StartError {
     /// A socket.
     Bind(BindError),
-    /// The runtime that was asked for.
-    Runtime(String),
     /// The limit of open files.
     Descriptors {
         /// What it is.
@@ -60,7 +58,6 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Bind(error) => error.fmt(f),
-            StartError::Runtime(text) => f.write_str(text),
             StartError::Descriptors { limit, wanted } => write!(
                 f,
                 "the limit of {limit} open files leaves no socket for upstreams; \
@@ -75,9 +72,8 @@ impl std::error::Error for StartError {}
 
 impl Service {
     /// Binds every socket, then starts every worker. Once it returns, queries are answered.
-    pub fn start(built: Built) -> Result<Service, StartError> {
+    pub fn start(built: Built, starter: &Starter) -> Result<Service, StartError> {
         let Built { mut config, plan, .. } = built;
-        let starter = runtimes::choose(plan.runtime).map_err(StartError::Runtime)?;
         let nofile =
             raise_nofile().map_err(|error| StartError::System("cannot read RLIMIT_NOFILE", error))?;
         config.limits.paths_max =
@@ -93,7 +89,7 @@ impl Service {
         let cache_bytes = usize::try_from(plan.cache_bytes).unwrap_or(usize::MAX);
         let cache = Arc::new(SharedCache::new(cache_bytes, &chance.child()));
         let config = Arc::new(config);
-        let mut workers = start_workers(&starter, &config, &cache, listeners, &mut chance)?;
+        let mut workers = start_workers(starter, &config, &cache, listeners, &mut chance)?;
         let events = workers.iter_mut().filter_map(WorkerHandle::take_events).collect();
         let figures = Arc::new(Figures {
             config,

@@ -87,7 +87,11 @@ fn dns_does_not_answer_before_everything_is_bound() {
     let (dns, directory) = (loopback(free_port()), Directory::create());
     let path = directory.write("Corefile", COREFILE);
     let mut command = Command::new(NODENS);
-    command.args(["-conf", &path]).env("LAMEDUCK", "0s").env("UPSTREAM", "127.0.0.1:1").env("RUNTIME", "auto");
+    command
+        .args(["-conf", &path])
+        .env("LAMEDUCK", "0s")
+        .env("UPSTREAM", "127.0.0.1:1")
+        .env("RUNTIME", "auto");
     command.env("DNS", dns.port().to_string());
     command.env("HTTP", http.local_addr().expect("bound").to_string());
     let ended = run(command);

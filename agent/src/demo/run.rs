@@ -11,6 +11,7 @@ use crate::cli::DemoOptions;
 use crate::corefile::{self, LoadOptions, Source};
 use crate::log::Log;
 use crate::run::{Failure, StopSignals, control_runtime, drain};
+use crate::runtimes;
 use crate::service::Service;
 
 /// Serves until Ctrl-C.
@@ -28,7 +29,8 @@ pub fn run(options: &DemoOptions) -> Result<(), Failure> {
     let corefile = corefile::load("demo", &text, &LoadOptions::default()).map_err(Failure::Corefile)?;
     let built =
         build_config::build(&corefile, &environment, &mut ZoneIds::default()).map_err(Failure::Corefile)?;
-    let service = Service::start(built)?;
+    let starter = runtimes::choose(built.plan.runtime).map_err(Failure::Usage)?;
+    let service = Service::start(built, &starter)?;
     if !options.quiet {
         let listen = service.addresses.first().copied().unwrap_or(listen);
         let _ = io::stdout().write_all(format!("{}\n", super::intro(listen)).as_bytes());
