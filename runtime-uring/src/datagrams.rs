@@ -463,3 +463,6 @@ impl Token {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

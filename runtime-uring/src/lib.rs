@@ -76,7 +76,7 @@ impl Runtime for Uring {
 
 /// The life of a worker: serve until told to stop, then finish what was begun.
 async fn serve<C: Cache + 'static>(setup: WorkerSetup<C>) -> io::Result<()> {
-    let WorkerSetup { engine, listeners, stop, started } = setup;
+    let WorkerSetup { engine, listeners, stop, orders, started } = setup;
     let mut sockets = Sockets::new();
     let mut ids = vec![];
     let mut wildcards = vec![];
@@ -96,6 +96,7 @@ async fn serve<C: Cache + 'static>(setup: WorkerSetup<C>) -> io::Result<()> {
     worker.submit();
     worker.spawn(udp::serve(Rc::clone(&worker)));
     worker.spawn(worker::keep_time(Rc::clone(&worker)));
+    worker.spawn(worker::follow_orders(Rc::clone(&worker), orders));
     started.report();
 
     let deadline = select! {

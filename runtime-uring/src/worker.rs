@@ -6,10 +6,11 @@ use crate::ring::RingError;
 use crate::sockets::{Sockets, WorkerIo};
 use nodens_core::cache::Cache;
 use nodens_core::{Instant, ListenerId, Path};
-use nodens_runtime::{Clock, Engine, Turn, Vitals};
+use nodens_runtime::{Clock, Engine, Orders, Turn, Vitals};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -155,5 +156,21 @@ pub(crate) async fn keep_time<C: Cache + 'static>(worker: Rc<Worker<C>>) {
             () = tokio::time::sleep(wait) => {}
             () = worker.earlier.notified() => {}
         }
+    }
+}
+
+/// Carries out orders until the worker ends. Listeners are those of the ring's set-up: an order that changes them is refused.
+pub(crate) async fn follow_orders<C: Cache + 'static>(worker: Rc<Worker<C>>, orders: Arc<Orders>) {
+    loop {
+        let order = orders.next().await;
+        let result = if order.changes_listeners() {
+            Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the io_uring runtime takes other listening addresses only with a restart",
+            ))
+        } else {
+            Ok(worker.turn(|turn| turn.reconfigure(Arc::clone(&order.config))))
+        };
+        order.answer(result);
     }
 }
