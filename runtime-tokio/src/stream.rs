@@ -4,7 +4,7 @@ use crate::worker::Worker;
 use nodens_core::cache::Cache;
 use nodens_core::{ConnectionId, Duration, ListenerId};
 use nodens_runtime::Interest as Wish;
-use nodens_runtime::socket::is_exhaustion;
+use nodens_runtime::socket::{is_exhaustion, part};
 use std::cell::Cell;
 use std::future::pending;
 use std::io::{self, ErrorKind};
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::coop::consume_budget;
 
 /// How long accepting pauses when the process has no descriptors or memory left. Connections wait in the backlog meanwhile; UDP
@@ -56,14 +56,24 @@ impl ClientStream {
     }
 }
 
-/// Accepts connections until the worker is told to stop; those which the kernel has completed by then are still taken.
-pub(crate) async fn accept<C: Cache + 'static>(worker: Rc<Worker<C>>, id: ListenerId, listener: TcpListener) {
-    let mut stopping = worker.stopping.subscribe();
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        part(&self.stream);
+    }
+}
+
+/// Accepts connections until the listener is retired; those which the kernel has completed by then are still taken.
+pub(crate) async fn accept<C: Cache + 'static>(
+    worker: Rc<Worker<C>>,
+    id: ListenerId,
+    listener: TcpListener,
+    mut retired: watch::Receiver<bool>,
+) {
     loop {
         let accepted = select! {
             biased;
             accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stopping| *stopping) => return,
+            _ = retired.wait_for(|retired| *retired) => return,
         };
         match accepted {
             Ok((stream, peer)) => {

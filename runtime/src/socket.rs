@@ -7,7 +7,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nodens_core::{Duration, PathEvent};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 
 /// Receive buffer of a UDP listener, in bytes: some 1300 small queries (the kernel charges about 800 bytes each), which is
@@ -123,6 +124,20 @@ pub fn send_now(socket: &impl AsFd, message: &[u8]) -> io::Result<usize> {
     SockRef::from(socket).send_with_flags(message, nix::libc::MSG_NOSIGNAL | nix::libc::MSG_DONTWAIT)
 }
 
+/// To be called before a client's connection is closed. A socket that is closed with bytes in it that nobody read answers with a
+/// reset, and a reset may overtake answers that are still on their way. So the end is announced first, and what has
+/// come in is taken out; at most [`LAST_READ_MAX`] of it, for a client that goes on sending gets its reset all the same.
+pub fn part(socket: &impl AsFd) {
+    let socket = SockRef::from(socket);
+    // A connection that is gone already needs neither.
+    let _ = socket.shutdown(Shutdown::Write);
+    let mut rest = [MaybeUninit::uninit(); LAST_READ_MAX];
+    let _ = socket.recv_with_flags(&mut rest, nix::libc::MSG_DONTWAIT);
+}
+
+/// What [`part`] reads, in bytes: a batch of queries.
+const LAST_READ_MAX: usize = 16 * 1024;
+
 /// What an error while opening a path, or while sending or receiving on a UDP one, means to the core.
 pub fn path_event(error: &io::Error) -> PathEvent {
     match error.kind() {
@@ -156,6 +171,7 @@ fn loopback(like: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
 
     fn localhost(port: u16) -> SocketAddr {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
@@ -181,6 +197,22 @@ mod tests {
         let mut buffer = [0; 16];
         let error = socket.recv(&mut buffer).expect_err("ICMP port unreachable, at once on loopback");
         assert_eq!(path_event(&error), PathEvent::Refused);
+    }
+
+    #[test]
+    fn unread_bytes_do_not_turn_the_end_into_a_reset() {
+        let listener = TcpListener::bind(localhost(0)).expect("bind");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
+        let (mut server, _) = listener.accept().expect("accept");
+        client.write_all(b"more").expect("sent");
+        server.peek(&mut [0; 4]).expect("it has arrived");
+        server.write_all(b"answer").expect("sent");
+        part(&server);
+        drop(server);
+        let mut all = vec![];
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("an option");
+        client.read_to_end(&mut all).expect("an orderly end");
+        assert_eq!(all, b"answer");
     }
 
     #[test]

@@ -217,7 +217,9 @@ pub fn the_largest_answer_is_relayed_whole_and_not_kept<R: Runtime>() {
         assert_eq!((reply.tc, reply.answers.len()), (false, 4000));
         assert!(reply.raw_len > 64_000);
     }
-    assert_eq!(row.upstream.tcp_count(), 2, "more than an entry may have");
+    // A busy upstream may have been asked once more.
+    assert!(row.upstream.tcp_count() >= 2, "more than an entry may have");
+    assert_eq!(row.bench.cache.usage().table.entries, 0);
     assert!(row.bench.ask(&named("a.example.")).tc);
 }
 
