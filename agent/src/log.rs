@@ -17,10 +17,11 @@ mod names;
 mod output;
 mod query;
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nodens_core::{Event, FailureCause, FailureEvent};
 
@@ -79,7 +80,12 @@ pub struct Log<S> {
     sink: S,
     failures: [Budget; CAUSES.len()],
     upstreams: Budget,
+    /// What was told last about an upstream, and when. No larger than configurations are.
+    known: HashMap<u16, (bool, Instant)>,
 }
+
+/// The same about the same upstream within this time is no news.
+const SAME_NEWS: Duration = Duration::from_secs(1);
 
 /// What went wrong, in the words of the Go libraries that people search their logs for.
 const CAUSES: [(FailureCause, &str); 4] = [
@@ -92,7 +98,7 @@ const CAUSES: [(FailureCause, &str); 4] = [
 impl<S: LineSink> Log<S> {
     /// Lines to `sink`.
     pub fn new(sink: S) -> Self {
-        Log { sink, failures: Default::default(), upstreams: Budget::default() }
+        Log { sink, failures: Default::default(), upstreams: Budget::default(), known: HashMap::new() }
     }
 
     /// A line of the agent's own, such as `[INFO] plugin/reload: …`. Control characters are made visible.
@@ -112,12 +118,24 @@ impl<S: LineSink> Log<S> {
             Event::Query(query) => self.sink.line(&format!("{} {}", Level::Info.tag(), Common(query))),
             Event::Failure(failure) => self.failure(now, failure, upstreams),
             Event::Upstream { upstream, down } => {
-                if self.upstreams.spend(now) {
+                if self.is_news(now, upstream.0, *down) && self.upstreams.spend(now) {
                     let address = address(upstreams, upstream.0);
                     self.say(level_of(*down), upstream_text(&address, *down));
                 }
             }
         }
+    }
+
+    /// Each worker finds out about an upstream for itself, mostly at the same time; one line is enough.
+    fn is_news(&mut self, now: Instant, upstream: u16, down: bool) -> bool {
+        if let Some((known, told)) = self.known.get(&upstream)
+            && *known == down
+            && now.saturating_duration_since(*told) < SAME_NEWS
+        {
+            return false;
+        }
+        self.known.insert(upstream, (down, now));
+        true
     }
 
     /// To be called about once a second: tells what was left out, and writes what is buffered.

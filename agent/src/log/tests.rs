@@ -1,7 +1,5 @@
 //! Events in, lines out.
 
-use std::time::Duration;
-
 use nodens_core::wire::Name;
 use nodens_core::{ClientAddr, ConnectionId, ListenerId, QueryEvent, UpstreamId};
 
@@ -156,4 +154,17 @@ fn the_agents_own_lines_hold_no_control_characters() {
     let mut log = Log::new(Vec::new());
     log.say(Level::Warning, "plugin/reload: bad\nline \u{1b}[31m");
     assert_eq!(log.into_sink(), ["[WARNING] plugin/reload: bad\\nline \\u{1b}[31m"]);
+}
+
+#[test]
+fn what_two_workers_find_out_at_once_is_one_line() {
+    let mut log = Log::new(Vec::new());
+    let begin = Instant::now();
+    for (ms, down) in [(0, true), (300, true), (400, false), (700, false), (800, true), (5000, true)] {
+        let event = Event::Upstream { upstream: UpstreamId(0), down };
+        log.event(begin + Duration::from_millis(ms), &event, &upstreams());
+    }
+    let lines = log.into_sink();
+    let told: Vec<_> = lines.iter().map(|line| line.contains("is down")).collect();
+    assert_eq!(told, [true, false, true, true], "the last comes much later: {lines:?}");
 }
