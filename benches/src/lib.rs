@@ -18,10 +18,13 @@
 pub mod args;
 pub mod batch;
 pub mod echo;
+pub mod floor;
 pub mod histogram;
 pub mod load;
 pub mod message;
+pub mod peers;
 pub mod process;
 pub mod random;
+pub mod results;
 pub mod traffic;
 pub mod upstream;

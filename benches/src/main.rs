@@ -3,7 +3,9 @@
 
 use nodens_benches::args::Args;
 use nodens_benches::echo::EchoKind;
-use nodens_benches::{echo, load, process, upstream};
+use nodens_benches::floor::{self, Settings};
+use nodens_benches::{echo, load, peers, process, results, upstream};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +21,14 @@ nodens-bench load --target 127.0.0.1:53 [--pid PID]   ask a running server, and 
     --core N                    stay on this core
     --seed N  --echo  --json    repeat a run; the server echoes; one JSON object instead of a table
 
+nodens-bench floor                                    what echo programs cost: the floor of a socket server
+nodens-bench peers                                    nodens, unbound, dnsdist and node-cache beside the floor
+    --nodens PATH               the nodens to measure (target/release/nodens)
+    --only TEXT                 of the peers, those whose name contains TEXT
+    --rounds N  --seconds S     how often each takes its turn (3), how long it lasts (2)
+    --write FOLDER              put tables and plot into FOLDER/RESULTS.md and FOLDER/results.svg
+  Environment: NODE_CACHE_BIN, the path of a node-cache (or coredns) binary to compare with.
+
 nodens-bench echo --kind KIND [--seconds S]           an echo program: recvfrom, mmsg, tokio, tokio-uring, multishot
 nodens-bench upstream [--port N] [--ttl S] [--seconds S]   the authority that answers from a template
 nodens-bench pinned --core N -- PROGRAM ARGUMENTS     become a program on a core, no longer than the parent
@@ -33,6 +43,8 @@ fn main() -> ExitCode {
     let args = Args::new(words);
     let result = match subcommand.as_str() {
         "load" => run_load(args),
+        "floor" => run_bench(args, false),
+        "peers" => run_bench(args, true),
         "echo" => run_echo(args),
         "upstream" => run_upstream(args),
         "pinned" => become_pinned(args),
@@ -65,6 +77,45 @@ fn run_load(mut args: Args) -> Result<(), String> {
         println!("{report}");
     }
     Ok(())
+}
+
+fn run_bench(mut args: Args, with_peers: bool) -> Result<(), String> {
+    let rounds = args.value_or("--rounds", floor::ROUNDS)?;
+    let seconds = args.value_or("--seconds", floor::SECONDS)?;
+    let write: Option<String> = args.value("--write")?;
+    let mut found = vec![];
+    if with_peers {
+        let nodens = args.value_or("--nodens", "target/release/nodens".to_string())?;
+        let only = args.value_or("--only", String::new())?;
+        found = peers::find(&nodens, std::env::var("NODE_CACHE_BIN").ok().as_deref());
+        found.retain(|peer| peer.name().contains(&only));
+    }
+    args.finish()?;
+    let rows = peers::run(&found, &Settings::new(rounds, seconds)).map_err(|why| why.to_string())?;
+    let section = format!(
+        "Machine: {}.\n\n`nodens-bench {}`, {rounds} rounds of {seconds} s; medians of all rounds.\n{}",
+        results::machine(),
+        if with_peers { "peers" } else { "floor" },
+        results::tables(&rows)
+    );
+    println!("\n{section}");
+    match write {
+        Some(folder) => write_results(Path::new(&folder), with_peers, &section, &results::plot(&rows)),
+        None => Ok(()),
+    }
+}
+
+fn write_results(folder: &Path, with_peers: bool, section: &str, plot: &str) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    let (page, name) = (folder.join("RESULTS.md"), if with_peers { "peers" } else { "floor" });
+    let old = std::fs::read_to_string(&page).unwrap_or_else(|_| "# Results\n".to_string());
+    let mut section = section.to_string();
+    if with_peers {
+        section.push_str("\n![CPU time per answered query](results.svg)\n");
+        std::fs::write(folder.join("results.svg"), plot).map_err(|why| format!("results.svg: {why}"))?;
+    }
+    std::fs::write(&page, results::put_section(&old, name, &section))
+        .map_err(|why| format!("{}: {why}", page.display()))
 }
 
 fn run_echo(mut args: Args) -> Result<(), String> {

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 
 /// More than any server here takes to start on a busy machine.
 pub const START_PATIENCE: Duration = Duration::from_secs(10);
+/// Where [`free_port`] looks: below what Linux gives to clients by default.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
 const POLL: Duration = Duration::from_millis(20);
 
 /// CPU time and memory of a process, all threads, those that have ended too.
 #[derive(Copy, Clone, PartialEq, Debug, Default)]
 pub struct Usage {
-    /// utime + stime, in seconds; the kernel counts in hundredths.
+    /// utime + stime, in seconds.
     pub cpu_s: f64,
     /// Resident memory in KiB.
     pub rss_kib: u64,
@@ -33,11 +35,23 @@ pub fn usage(pid: u32) -> Option<Usage> {
     let ticks_per_s = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let ticks = cpu_ticks(&stat)?;
-    Some(Usage { cpu_s: ticks as f64 / ticks_per_s as f64, rss_kib: rss_kib(&status).unwrap_or(0) })
+    let cpu_s = cpu_ticks(&stat)? as f64 / ticks_per_s as f64;
+    // The same to the nanosecond, but without threads that have ended.
+    let cpu_s = cpu_s.max(live_threads_ns(pid) as f64 / 1e9);
+    Some(Usage { cpu_s, rss_kib: rss_kib(&status).unwrap_or(0) })
 }
 
-/// utime + stime of /proc/PID/stat. The command's name, in parentheses, may contain anything.
+/// What the scheduler has accounted to the threads that live; 0 if this kernel does not say.
+fn live_threads_ns(pid: u32) -> u64 {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let on_cpu_ns = |task: std::fs::DirEntry| {
+        let schedstat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        schedstat.split(' ').next()?.parse::<u64>().ok()
+    };
+    tasks.filter_map(|task| on_cpu_ns(task.ok()?)).sum()
+}
+
+/// utime + stime of /proc/PID/stat, in hundredths of a second mostly. The command's name, in parentheses, may contain anything.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let fields = stat.rsplit_once(')')?.1;
     let mut fields = fields.split_ascii_whitespace().skip(11);
@@ -46,6 +60,25 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 
 fn rss_kib(status: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_ascii_whitespace().next()?.parse().ok())
+}
+
+/// A port on the loopback that is free for UDP and TCP. Not one of those that the kernel gives to clients: thousands of them come
+/// and go while a bench runs.
+///
+/// # Errors
+///
+/// All are taken.
+pub fn free_port() -> io::Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id() * 7;
+    for _ in 0..PORTS.len() {
+        let offset = (start + NEXT.fetch_add(1, Relaxed)) % PORTS.len() as u32;
+        let port = PORTS.start + offset as u16;
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no port between 20000 and 30000 is free"))
 }
 
 /// The cores this process may use.

@@ -11,7 +11,7 @@ impl Random {
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +21,7 @@ impl Random {
 
     /// Below `bound`, which must not be 0.
     pub fn below(&mut self, bound: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(bound) >> 32) as u32
+        (((self.bits() >> 32) * u64::from(bound)) >> 32) as u32
     }
 }
 
@@ -48,7 +48,7 @@ impl Zipf {
 
     /// Draws a rank.
     pub fn draw(&self, random: &mut Random) -> usize {
-        let point = (random.next() >> 32) as u32;
+        let point = (random.bits() >> 32) as u32;
         self.cumulative.partition_point(|&up_to| up_to < point).min(self.cumulative.len() - 1)
     }
 }
@@ -72,6 +72,6 @@ mod tests {
     #[test]
     fn a_seed_repeats_and_bounds_hold() {
         let (mut one, mut other) = (Random::new(7), Random::new(7));
-        assert!((0..1000).all(|_| one.next() == other.next() && one.below(3) < 3 && other.below(3) < 3));
+        assert!((0..1000).all(|_| one.bits() == other.bits() && one.below(3) < 3 && other.below(3) < 3));
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::batch::{Outgoing, Received};
 use crate::message::{A, AAAA, HEADER_LEN, OPT, PTR, SRV, Verdict};
+use crate::process::free_port;
 use crate::traffic::{exists, question};
 use nix::sys::socket::MsgFlags;
 use std::io::{self, BufReader, Read, Write};
@@ -20,12 +21,13 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Records of an answer of 10 KB: TXT of 200 bytes each.
 const BIG_RECORDS: u16 = 48;
 
-/// Serves until the process ends.
+/// Serves until the process ends; port 0 is any.
 ///
 /// # Errors
 ///
 /// The port is taken, or the UDP socket broke.
 pub fn serve(port: u16, ttl_s: u32) -> io::Result<()> {
+    let port = if port == 0 { free_port()? } else { port };
     let udp = UdpSocket::bind(("127.0.0.1", port))?;
     // Bursts of a whole window of queries must not be lost here.
     drop(socket2::SockRef::from(&udp).set_recv_buffer_size(4 << 20));

@@ -32,6 +32,14 @@ pub(super) struct Limits {
     pub(super) rate: Option<f64>,
 }
 
+/// What a run found.
+pub(super) struct Found {
+    pub(super) counts: Counts,
+    pub(super) latency: Histogram,
+    /// How long questions were asked.
+    pub(super) length: Duration,
+}
+
 /// The sockets and all that is out on them.
 pub(super) struct Engine {
     clients: Vec<Client>,
@@ -112,7 +120,7 @@ impl Engine {
     }
 
     /// Asks until a limit is reached, and waits for what is out. Afterwards nothing is.
-    pub(super) fn run(&mut self, traffic: Traffic, limits: &Limits) -> io::Result<(Counts, Histogram)> {
+    pub(super) fn run(&mut self, traffic: Traffic, limits: &Limits) -> io::Result<Found> {
         let start_ns = self.now_ns();
         let mut run = Run {
             traffic,
@@ -126,19 +134,25 @@ impl Engine {
         };
         let end_ns = start_ns.saturating_add(u64::try_from(limits.length.as_nanos()).unwrap_or(u64::MAX));
         self.start_lanes(&mut run);
+        // The last moment at which there was more to ask.
+        let mut over_ns = start_ns + 1;
         let mut next_sweep_ns = start_ns;
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut received = Received::default();
         loop {
             let now_ns = self.now_ns();
             run.is_over |= now_ns >= end_ns;
+            if !run.is_over {
+                over_ns = now_ns;
+            }
             self.send_what_is_due(&mut run, now_ns);
             if now_ns >= next_sweep_ns {
                 next_sweep_ns = now_ns + self.timeout_ns / u64::from(SWEEPS);
                 self.sweep(&mut run, now_ns);
             }
             if run.open == 0 && run.is_over {
-                return Ok((run.counts, run.latency));
+                let length = Duration::from_nanos(over_ns - start_ns);
+                return Ok(Found { counts: run.counts, latency: run.latency, length });
             }
             let ready = match self.epoll.wait(&mut events, run.wait(now_ns)) {
                 Err(nix::errno::Errno::EINTR) => 0,

@@ -49,7 +49,7 @@ pub struct Report {
     pub counts: Counts,
     /// From query (or from when it was due) to answer, in nanoseconds.
     pub latency: Histogram,
-    /// How long the run was, the wait for the last answers included.
+    /// How long questions were asked. The wait for the last answers, or for the time-out of lost ones, is not part of it.
     pub seconds: f64,
     /// CPU time of the server in seconds, if its process was given.
     pub server_cpu_s: Option<f64>,
