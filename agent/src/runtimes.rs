@@ -83,7 +83,7 @@ mod tests {
         match choose(RuntimeChoice::Uring) {
             Ok(uring) => assert_eq!((uring.name, auto.name), ("uring", "uring")),
             Err(why) => {
-                assert!(auto.name == "tokio" && why.contains(&auto.reason), "{why} / {}", auto.reason)
+                assert!(auto.name == "tokio" && why.contains(&auto.reason), "{why} / {}", auto.reason);
             }
         }
     }
