@@ -8,25 +8,26 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `worker` | what the tasks of a worker share: the engine, the timer, panics |
+//! | `listeners` | serving an address, and ceasing to: at start and with a new configuration |
 //! | `udp` | clients' datagrams: the hot path |
 //! | `stream` | clients' connections |
 //! | `upstream` | paths to upstreams |
 //! | `sockets` | all of them as the engine's `Io` |
 #![forbid(unsafe_code)]
 
+mod listeners;
 mod sockets;
 mod stream;
 mod udp;
 mod upstream;
 mod worker;
 
+use listeners::Listener;
 use nodens_core::Duration;
 use nodens_core::cache::Cache;
-use nodens_runtime::socket::retire_udp_listener;
 use nodens_runtime::worker::{Runtime, WorkerHandle, WorkerSetup, WorkerSpec, launch};
 use std::io;
 use std::rc::Rc;
-use tokio::net::{TcpListener, UdpSocket};
 use tokio::select;
 use tokio::task::LocalSet;
 use worker::Worker;
@@ -53,20 +54,11 @@ impl Runtime for Tokio {
 
 /// The life of a worker: serve until told to stop, then finish what was begun.
 async fn serve<C: Cache + 'static>(setup: WorkerSetup<C>) -> io::Result<()> {
-    let WorkerSetup { engine, listeners, stop, started } = setup;
+    let WorkerSetup { engine, listeners, stop, orders, started } = setup;
     let worker = Worker::new(engine);
-    for listener in listeners {
-        let (id, is_wildcard) = (listener.id, listener.is_wildcard());
-        let udp = Rc::new(UdpSocket::from_std(listener.udp)?);
-        worker.sockets.borrow_mut().add_listener(id, Rc::clone(&udp));
-        if is_wildcard {
-            worker.spawn(udp::serve_wildcard(Rc::clone(&worker), id, udp));
-        } else {
-            worker.spawn(udp::serve(Rc::clone(&worker), id, udp));
-        }
-        worker.spawn(stream::accept(Rc::clone(&worker), id, TcpListener::from_std(listener.tcp)?));
-    }
+    listeners::serve(&worker, listeners)?;
     worker.spawn(worker::keep_time(Rc::clone(&worker)));
+    worker.spawn(listeners::follow_orders(Rc::clone(&worker), orders));
     started.report();
 
     let deadline = select! {
@@ -74,11 +66,7 @@ async fn serve<C: Cache + 'static>(setup: WorkerSetup<C>) -> io::Result<()> {
         panic = worker.panicked() => std::panic::resume_unwind(panic),
     };
 
-    worker.stopping.send_replace(true);
-    for udp in worker.sockets.borrow().listeners() {
-        // If it fails, the queue of this socket is lost when it closes, as it would be without the attempt.
-        let _ = retire_udp_listener(&**udp);
-    }
+    worker.sockets.borrow().listeners().for_each(Listener::retire);
     let last_call = worker.clock.now() + UDP_LAST_CALL;
     loop {
         let now = worker.clock.now();

@@ -1,5 +1,6 @@
 //! The sockets of a worker, under the names the core and the engine know them by.
 
+use crate::listeners::Listener;
 use crate::stream::ClientStream;
 use crate::udp;
 use crate::upstream::{self, UpstreamStream};
@@ -19,7 +20,7 @@ use tokio::task::AbortHandle;
 #[derive(Default)]
 pub(crate) struct Sockets {
     /// Indexed by [`ListenerId`].
-    listeners: Vec<Option<Rc<UdpSocket>>>,
+    listeners: Vec<Option<Listener>>,
     /// Indexed by [`Path::slot`].
     paths: Vec<Option<OpenedPath>>,
     connections: HashMap<ConnectionId, (Rc<ClientStream>, AbortHandle)>,
@@ -38,15 +39,26 @@ enum PathSocket {
 }
 
 impl Sockets {
-    pub(crate) fn add_listener(&mut self, id: ListenerId, socket: Rc<UdpSocket>) {
+    pub(crate) fn add_listener(&mut self, id: ListenerId, listener: Listener) {
         let index = usize::from(id.0);
         if self.listeners.len() <= index {
             self.listeners.resize_with(index + 1, || None);
         }
-        self.listeners[index] = Some(socket);
+        self.listeners[index] = Some(listener);
     }
 
-    pub(crate) fn listeners(&self) -> impl Iterator<Item = &Rc<UdpSocket>> {
+    pub(crate) fn listener(&self, id: ListenerId) -> Option<&Listener> {
+        self.listeners.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// Closes a listener's socket, unless another has taken its place.
+    pub(crate) fn remove_listener(&mut self, id: ListenerId, socket: &Rc<UdpSocket>) {
+        if let Some(place) = self.listeners.get_mut(usize::from(id.0)) {
+            place.take_if(|listener| Rc::ptr_eq(&listener.socket, socket));
+        }
+    }
+
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &Listener> {
         self.listeners.iter().flatten()
     }
 
@@ -116,8 +128,8 @@ impl<C: Cache + 'static> WorkerIo<'_, C> {
 impl<C: Cache + 'static> Io for WorkerIo<'_, C> {
     fn send_datagram(&mut self, client: &ClientAddr, message: &[u8]) {
         let sockets = self.worker.sockets.borrow();
-        let socket = sockets.listeners.get(usize::from(client.listener.0)).and_then(Option::as_ref);
-        if socket.is_none_or(|socket| udp::send(socket, client, message).is_err()) {
+        let listener = sockets.listener(client.listener);
+        if listener.is_none_or(|listener| udp::send(&listener.socket, client, message).is_err()) {
             self.worker.vitals.udp_send_failures.add(1);
         }
     }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::select;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 
 type Panic = Box<dyn Any + Send>;
@@ -27,8 +27,6 @@ pub(crate) struct Worker<C> {
     pub(crate) buffer: RefCell<Box<[u8]>>,
     pub(crate) clock: Clock,
     pub(crate) vitals: Arc<Vitals>,
-    /// Turns true when no more connections are to be accepted.
-    pub(crate) stopping: watch::Sender<bool>,
     /// What the timer waits for, and the means to tell it of something earlier.
     armed: Cell<Instant>,
     earlier: Notify,
@@ -45,7 +43,6 @@ impl<C: Cache + 'static> Worker<C> {
             engine: RefCell::new(engine),
             sockets: RefCell::default(),
             buffer: RefCell::new(vec![0; MESSAGE_LEN_MAX].into()),
-            stopping: watch::Sender::new(false),
             earlier: Notify::new(),
             panic: Cell::new(None),
             panic_seen: Notify::new(),

@@ -8,6 +8,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`worker`] | starting, watching and stopping a worker |
+//! | [`orders`] | a new configuration for a running worker |
 //! | [`turn`] | one turn of a worker, between a Forwarder and a runtime's [`Io`] |
 //! | [`clients`] | clients' TCP connections: who may have one, for how long, holding how much |
 //! | [`listen`] | binding every address once per worker, and saying what to do when that fails |
@@ -21,6 +22,7 @@ pub mod clock;
 pub mod conformance;
 pub mod descriptors;
 pub mod listen;
+pub mod orders;
 pub mod packet_info;
 pub mod socket;
 pub mod turn;
@@ -30,6 +32,7 @@ pub mod worker;
 pub use clients::{ClientLimits, CloseReason, Interest, TcpClients};
 pub use clock::Clock;
 pub use listen::{BindError, BoundListener, Listeners};
+pub use orders::{InForce, Order, Orders};
 pub use turn::{Engine, Framed, Io, Turn};
 pub use vitals::Vitals;
 pub use worker::{Runtime, StopSignal, WorkerFailure, WorkerHandle, WorkerSetup, WorkerSpec};

@@ -46,10 +46,16 @@ impl Listeners {
     /// Binds every address for every worker. The index of an address becomes its [`ListenerId`]. Port 0 lets the kernel
     /// choose; all sockets of the address then share the port that was found.
     pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Listeners, BindError> {
+        let places: Vec<_> = addresses.iter().copied().enumerate().collect();
+        Listeners::bind_at(&places, workers)
+    }
+
+    /// The same with places of the caller's choice: for listeners that come while others are served.
+    pub fn bind_at(places: &[(usize, SocketAddr)], workers: usize) -> Result<Listeners, BindError> {
         let mut listeners =
             Listeners { addresses: vec![], workers: (0..workers.max(1)).map(|_| vec![]).collect() };
-        for (index, wanted) in addresses.iter().enumerate() {
-            let id = u16::try_from(index).map(ListenerId).map_err(|_| {
+        for (index, wanted) in places {
+            let id = u16::try_from(*index).map(ListenerId).map_err(|_| {
                 BindError::new("UDP", *wanted, io::Error::other("it is the 65537th address, one too many"))
             })?;
             let mut address = *wanted;

@@ -367,6 +367,14 @@ impl<C: Cache> Turn<'_, C> {
         self.engine.forwarder.handle_path_event(self.now, path, event);
     }
 
+    /// A new configuration. Returns the counters from now on.
+    pub fn reconfigure(&mut self, config: Arc<Config>) -> Arc<Stats> {
+        // What has happened until now happened under the old one.
+        self.engine.forward_events();
+        self.engine.forwarder.handle_config(self.now, config);
+        Arc::clone(self.engine.stats())
+    }
+
     /// A client connected. `None`: close it, there is no room.
     pub fn connected(&mut self, listener: ListenerId, peer: SocketAddr) -> Option<ConnectionId> {
         let id = self.engine.clients.open(self.now, listener, peer);

@@ -1,4 +1,4 @@
-//! Starting, watching and stopping a worker.
+//! Starting, watching, reconfiguring and stopping a worker.
 //!
 //! A worker is one thread with its own sockets and Forwarder. The agent gives it a [`WorkerSpec`] and keeps a
 //! [`WorkerHandle`]. Nothing that happens inside can get lost: an I/O error at start is returned by
@@ -7,11 +7,12 @@
 use crate::clients::ClientLimits;
 use crate::clock::Clock;
 use crate::listen::BoundListener;
+use crate::orders::{InForce, Order, Orders};
 use crate::turn::Engine;
 use crate::vitals::Vitals;
 use arc_swap::ArcSwap;
 use nodens_core::cache::Cache;
-use nodens_core::{Config, Duration, Event, Instant, Seed, Stats};
+use nodens_core::{Config, Duration, Event, Instant, ListenerId, Seed, Stats};
 use std::any::Any;
 use std::future::poll_fn;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -61,6 +62,8 @@ pub struct WorkerSetup<C> {
     pub listeners: Vec<BoundListener>,
     /// Tells when to stop.
     pub stop: Arc<StopSignal>,
+    /// New configurations, one after the other.
+    pub orders: Arc<Orders>,
     /// To be called once the sockets are being served.
     pub started: Started,
 }
@@ -86,13 +89,20 @@ where
     let WorkerSpec { id, config, cache, seed, listeners, clients, clock } = spec;
     let vitals = Arc::new(Vitals::default());
     let stop = Arc::new(StopSignal::default());
+    let orders = Arc::new(Orders::default());
     let (events_in, events) = sync_channel(EVENTS_MAX);
     let engine = Engine::new(config.load_full(), cache, seed, clients, clock, events_in, Arc::clone(&vitals));
     let stats = Arc::clone(engine.stats());
     let (report, outcome) = sync_channel(1);
-    let setup = WorkerSetup { engine, listeners, stop: Arc::clone(&stop), started: Started(report) };
+    let setup = WorkerSetup {
+        engine,
+        listeners,
+        stop: Arc::clone(&stop),
+        orders: Arc::clone(&orders),
+        started: Started(report),
+    };
     let thread = thread::Builder::new().name(format!("nodens-worker-{id}")).spawn(move || body(setup))?;
-    let handle = WorkerHandle { id, stats, vitals, clock, events: Some(events), stop, thread };
+    let handle = WorkerHandle { id, stats, vitals, clock, events: Some(events), stop, orders, thread };
     match outcome.recv() {
         Ok(Ok(())) => Ok(handle),
         Ok(Err(error)) => Err(error),
@@ -110,13 +120,14 @@ where
 pub struct WorkerHandle {
     /// Its number.
     pub id: usize,
-    /// The counters of its Forwarder.
+    /// The counters of its Forwarder; after a new configuration these are the ones that [`InForce`] brought.
     pub stats: Arc<Stats>,
     /// Its signs of life and socket counters.
     pub vitals: Arc<Vitals>,
     clock: Clock,
     events: Option<Receiver<Event>>,
     stop: Arc<StopSignal>,
+    orders: Arc<Orders>,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -134,6 +145,19 @@ impl WorkerHandle {
     /// Whether its thread has ended: after a stop as wished, at any other time by a failure that `join` explains.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Gives it a new configuration, the sockets to serve in addition, and the listeners to serve no longer. Clients do not
+    /// notice: what is in flight is asked again under the new configuration, the other sockets are not touched.
+    pub fn reconfigure(
+        &self,
+        config: Arc<Config>,
+        added: Vec<BoundListener>,
+        gone: Vec<ListenerId>,
+    ) -> InForce {
+        let (order, in_force) = Order::new(config, added, gone);
+        self.orders.put(order);
+        in_force
     }
 
     /// Asks it to end: no new TCP connections from now on, lookups in flight are finished, but no later than after `grace`.

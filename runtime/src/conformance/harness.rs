@@ -2,7 +2,7 @@
 
 use crate::clients::ClientLimits;
 use crate::clock::Clock;
-use crate::listen::Listeners;
+use crate::listen::{BoundListener, Listeners};
 use crate::worker::{Runtime, WorkerHandle, WorkerSpec};
 use arc_swap::ArcSwap;
 use nodens_cache::SharedCache;
@@ -12,7 +12,8 @@ use nodens_core::config::{
 };
 use nodens_core::stats::Counter;
 use nodens_core::wire::Name;
-use nodens_core::{Config, Duration, Event, Seed, Stats, UpstreamId, ZoneId};
+use nodens_core::{Config, Duration, Event, ListenerId, Seed, Stats, UpstreamId, ZoneId};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, mpsc};
 
@@ -96,6 +97,36 @@ impl Running {
     /// The sum of one counter over all workers.
     pub fn sum(&self, counter: impl Fn(&Stats) -> &Counter) -> u64 {
         self.stats().map(|stats| counter(stats).get()).sum()
+    }
+
+    /// Gives all workers a new configuration and waits until it is in force everywhere; `added` has the sockets of each worker, or
+    /// is empty. Returns the counters from now on.
+    pub fn reconfigure(
+        &self,
+        config: &Config,
+        added: Vec<Vec<BoundListener>>,
+        gone: &[ListenerId],
+    ) -> io::Result<Vec<Arc<Stats>>> {
+        config.check().expect("the test's configuration is sound");
+        let config = Arc::new(config.clone());
+        let mut added = added.into_iter();
+        let order = |worker: &WorkerHandle| {
+            worker.reconfigure(Arc::clone(&config), added.next().unwrap_or_default(), gone.to_vec())
+        };
+        let orders: Vec<_> = self.workers.iter().map(order).collect();
+        orders
+            .iter()
+            .map(|in_force| {
+                let deadline = std::time::Instant::now() + Duration::from_secs(5);
+                loop {
+                    match in_force.poll() {
+                        Some(result) => return result,
+                        None => assert!(std::time::Instant::now() < deadline, "no worker answers the order"),
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            })
+            .collect()
     }
 
     /// Waits until `holds`, for at most five seconds; returns whether it came true.

@@ -14,6 +14,7 @@
 //! | [`selection`] | G, H, J: which upstream, how often, over what; probes |
 //! | [`load`] | many at once |
 //! | [`tcp`] | clients over TCP |
+//! | [`reload`] | a new configuration for running workers |
 //! | [`contract`] | the worker contract: signs of life, events, stopping, panics |
 //!
 //! Rows that tell time wait two seconds at most and use small TTLs. Not here: what only the core decides (its own tests), and
@@ -28,6 +29,7 @@ pub mod front_end;
 pub mod harness;
 pub mod keys;
 pub mod load;
+pub mod reload;
 pub mod selection;
 pub mod suite;
 pub mod tcp;

@@ -227,6 +227,12 @@ macro_rules! conformance_suite {
             one_source_cannot_take_all_connections,
             ten_thousand_idle_connections_hold_up_nobody,
         }
+        $crate::conformance_rows! { $runtime; reload:
+            a_new_configuration_loses_no_query_and_ends_the_old_upstream_s_say,
+            what_is_in_flight_is_asked_again_under_the_new_configuration,
+            m82_the_cache_stays,
+            listeners_come_and_go_while_others_serve,
+        }
         $crate::conformance_rows! { $runtime; contract:
             an_idle_worker_lives_and_does_not_spin,
             a_query_event_comes_out_of_the_channel,
@@ -260,7 +266,7 @@ macro_rules! conformance_rows {
     };
 }
 
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("cacheability", include_str!("cacheability.rs")),
     ("keys", include_str!("keys.rs")),
     ("front_end", include_str!("front_end.rs")),
@@ -269,6 +275,7 @@ const FILES: [(&str, &str); 9] = [
     ("selection", include_str!("selection.rs")),
     ("load", include_str!("load.rs")),
     ("tcp", include_str!("tcp.rs")),
+    ("reload", include_str!("reload.rs")),
     ("contract", include_str!("contract.rs")),
 ];
 
