@@ -83,7 +83,7 @@ pub fn what_is_in_flight_is_asked_again_under_the_new_configuration<R: Runtime>(
     let asked: u64 = stats
         .iter()
         .flat_map(|stats| stats.routes[0][0].requests.iter().flatten().flatten())
-        .map(|counter| counter.get())
+        .map(nodens_core::stats::Counter::get)
         .sum();
     assert_eq!(asked, 2, "counts go on, and nobody is counted twice");
 }
