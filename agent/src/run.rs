@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodens_runtime::listen::held_by_another;
+use nodens_runtime::listen::held_by_others;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -102,7 +102,7 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
         log.say(Level::Warning, format_args!("{}: {}{help}", complaint.span, complaint.message));
     }
     let plan = built.plan.clone();
-    let shared: Vec<_> = plan.listeners.iter().filter_map(|address| held_by_another(*address)).collect();
+    let shared = held_by_others(&plan.listeners);
     // Everything that may be in the way is bound before anything is answered.
     let endpoints = Bound::open(&plan.endpoints).map_err(|error| Failure::Other(error.to_string()))?;
     let service = Service::start(built, &starter)?;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nodens_runtime::listen::held_by_another;
+use nodens_runtime::listen::held_by_others;
 
 use crate::build_config::{self, Environment, ZoneIds};
 use crate::cli::DemoOptions;
@@ -20,7 +20,7 @@ pub fn run(options: &DemoOptions) -> Result<(), Failure> {
         .map_err(|error| Failure::Other(format!("cannot start the demo's upstream on 127.0.0.1: {error}")))?;
     let listen = SocketAddr::from(([127, 0, 0, 1], options.port));
     // Two demos on one port would each get a part of the questions, and each show half of what was asked.
-    if let Some(held) = held_by_another(listen) {
+    if let Some(held) = held_by_others(&[listen]).first() {
         return Err(Failure::Other(held.to_string()));
     }
     let environment =
