@@ -27,7 +27,7 @@ use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, SubmitArgs, Timespec
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::libc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nodens_core::{Duration, Path};
+use nodens_core::{Duration, ListenerId, Path};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -38,6 +38,8 @@ use tokio::io::unix::AsyncFd;
 
 /// How long a closing ring waits for its requests. Cancelling what waits for a datagram takes microseconds.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// Listeners the ring has places for: addresses of a node, and those that came and went within seconds.
+const PLACES: u16 = 256;
 /// Entries into the kernel per submit: one, and a few more for receives that ended in the meantime.
 const ENTERS_MAX: usize = 4;
 
@@ -53,7 +55,7 @@ pub(crate) struct Arrival {
 /// A socket that receives.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Receiver {
-    /// By its index, the one `Datagrams::new` was given it with.
+    /// By its place in the ring.
     Listener(u16),
     /// A path to an upstream.
     Path(Path),
@@ -80,7 +82,8 @@ pub(crate) struct Datagrams {
     /// Requests whose last completion has not come.
     pending: u32,
     arrived: VecDeque<Arrival>,
-    /// Listeners whose receive has ended.
+    listeners: Vec<Place>,
+    /// Places of listeners whose receive has ended.
     unarmed: Vec<u16>,
     /// Closed, but perhaps named by a request that is not submitted yet: were they closed for good, another socket could get the
     /// number.
@@ -96,24 +99,39 @@ pub(crate) struct Datagrams {
 struct Lent {
     buffers: Buffers,
     slots: Slots,
-    /// How much of addresses and control data a listener's datagrams bring; at fixed places.
-    shapes: Box<[libc::msghdr]>,
+    /// How much of addresses and control data datagrams bring, on ordinary and on wildcard sockets; at fixed places.
+    shapes: Box<[libc::msghdr; 2]>,
+}
+
+/// A place for a listener.
+#[derive(Copy, Clone, Debug)]
+struct Place {
+    id: ListenerId,
+    is_wildcard: bool,
+    state: PlaceState,
+}
+
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum PlaceState {
+    Served,
+    /// Removed, but the last completion of its receive has not come.
+    Leaving,
+    Free,
 }
 
 impl Datagrams {
-    /// A ring for these listening sockets; `true` marks those whose datagrams bring the address they were sent to.
-    pub(crate) fn new(listeners: &[(BorrowedFd<'_>, bool)]) -> Result<Self, RingError> {
+    /// A ring without sockets.
+    pub(crate) fn new() -> Result<Self, RingError> {
         let ring = datagram_ring().map_err(|e| RingError::new("set up a ring", e))?;
-        let shapes = listeners.iter().map(|(_, is_wildcard)| shape(*is_wildcard)).collect();
+        let shapes = Box::new([shape(false), shape(true)]);
         let lent = Lent { buffers: Buffers::new(), slots: Slots::new(), shapes };
         // SAFETY: `lent` goes with the ring from here on, and `drop` frees it only when nothing is pending.
         unsafe { lent.buffers.register(&ring.submitter()) }
-            .map_err(|e| RingError::new("register receive buffers (Linux 6.0 or later is needed)", e))?;
-        let files: Vec<_> = listeners.iter().map(|(socket, _)| socket.as_raw_fd()).collect();
-        if !files.is_empty() {
-            // Saves looking up the descriptor for every datagram.
-            ring.submitter().register_files(&files).map_err(|e| RingError::new("register sockets", e))?;
-        }
+            .map_err(|e| RingError::new("register receive buffers", e))?;
+        // Saves looking up the descriptor for every datagram.
+        ring.submitter()
+            .register_files_sparse(u32::from(PLACES))
+            .map_err(|e| RingError::new("register places for sockets", e))?;
         let signal = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map_err(|e| RingError::new("create its eventfd", e.into()))?;
         ring.submitter()
@@ -127,12 +145,62 @@ impl Datagrams {
             collected: false,
             pending: 0,
             arrived: VecDeque::with_capacity(usize::from(buffers::COUNT)),
-            unarmed: (0..listeners.len() as u16).collect(),
+            listeners: vec![],
+            unarmed: vec![],
             closed: vec![],
             closing: false,
             failure: None,
             send_failures: 0,
         })
+    }
+
+    /// Receives on a listening socket from the next submit on; with `is_wildcard`, its datagrams bring the address they were sent
+    /// to. Returns its place.
+    pub(crate) fn add_listener(
+        &mut self,
+        id: ListenerId,
+        socket: BorrowedFd<'_>,
+        is_wildcard: bool,
+    ) -> Result<u16, RingError> {
+        let free = self.listeners.iter().position(|place| place.state == PlaceState::Free);
+        let place = free.unwrap_or(self.listeners.len()) as u16;
+        if place == PLACES {
+            return Err(RingError::from_code("find a place for another listener", libc::ENOSPC));
+        }
+        self.ring
+            .submitter()
+            .register_files_update(u32::from(place), &[socket.as_raw_fd()])
+            .map_err(|e| RingError::new("register a socket", e))?;
+        let served = Place { id, is_wildcard, state: PlaceState::Served };
+        match free {
+            Some(at) => self.listeners[at] = served,
+            None => self.listeners.push(served),
+        }
+        self.unarmed.push(place);
+        Ok(place)
+    }
+
+    /// Receives and sends no more on a listener.
+    pub(crate) fn remove_listener(&mut self, place: u16) {
+        // What was sent from it leaves before.
+        self.enter(0);
+        let listener = &mut self.listeners[usize::from(place)];
+        // It fails only where there is no such place.
+        let _ = self.ring.submitter().register_files_update(u32::from(place), &[-1]);
+        if let Some(at) = self.unarmed.iter().position(|unarmed| *unarmed == place) {
+            self.unarmed.swap_remove(at);
+            listener.state = PlaceState::Free;
+            return;
+        }
+        listener.state = PlaceState::Leaving;
+        let cancel = opcode::AsyncCancel::new(Token::Listener(place).to_bits()).build();
+        // If there is no room, the place stays taken until the ring is closed.
+        self.push(&cancel.user_data(Token::Cancel.to_bits()));
+    }
+
+    /// The listener at a place.
+    pub(crate) fn listener(&self, place: u16) -> ListenerId {
+        self.listeners[usize::from(place)].id
     }
 
     /// Readable when something is to be [`collect`](Self::collect)ed. Only within a tokio runtime.
@@ -167,8 +235,8 @@ impl Datagrams {
     }
 
     /// Takes apart what a listener received.
-    pub(crate) fn datagram(&self, listener: u16, buffer: &Buffer) -> Option<Datagram<'_>> {
-        let shape = &self.lent.shapes[usize::from(listener)];
+    pub(crate) fn datagram(&self, place: u16, buffer: &Buffer) -> Option<Datagram<'_>> {
+        let shape = &self.lent.shapes[usize::from(self.listeners[usize::from(place)].is_wildcard)];
         let out = RecvMsgOut::parse(self.lent.buffers.bytes(buffer), shape).ok()?;
         let bytes = self.lent.buffers.bytes(buffer);
         // As slices of the buffer, whose life is longer than that of `out`.
@@ -190,7 +258,7 @@ impl Datagrams {
     /// Sends a datagram from a listener, with the next submit. It is lost, and counted, if there is no room for it.
     pub(crate) fn send(
         &mut self,
-        listener: u16,
+        place: u16,
         peer: Option<SocketAddr>,
         local: Option<IpAddr>,
         message: &[u8],
@@ -207,7 +275,7 @@ impl Datagrams {
         };
         // Nonblocking: what the socket does not take at once is dropped, instead of keeping the slot.
         let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
-        let send = opcode::SendMsg::new(Fixed(u32::from(listener)), header).flags(flags).build();
+        let send = opcode::SendMsg::new(Fixed(u32::from(place)), header).flags(flags).build();
         if !self.push(&send.user_data(Token::Send(slot).to_bits())) {
             // SAFETY: the send was not submitted.
             unsafe { self.lent.slots.release(slot) };
@@ -299,12 +367,12 @@ impl Datagrams {
     fn arm_listeners(&mut self) {
         // Without a buffer a receive would end at once.
         while !self.closing && self.lent.buffers.any_left() {
-            let Some(listener) = self.unarmed.pop() else { return };
-            let shape: *const _ = &raw const self.lent.shapes[usize::from(listener)];
-            let receive =
-                opcode::RecvMsgMulti::new(Fixed(u32::from(listener)), shape, buffers::GROUP).build();
-            if !self.push(&receive.user_data(Token::Listener(listener).to_bits())) {
-                self.unarmed.push(listener);
+            let Some(place) = self.unarmed.pop() else { return };
+            let is_wildcard = self.listeners[usize::from(place)].is_wildcard;
+            let shape: *const _ = &raw const self.lent.shapes[usize::from(is_wildcard)];
+            let receive = opcode::RecvMsgMulti::new(Fixed(u32::from(place)), shape, buffers::GROUP).build();
+            if !self.push(&receive.user_data(Token::Listener(place).to_bits())) {
+                self.unarmed.push(place);
                 return;
             }
         }
@@ -347,7 +415,18 @@ impl Datagrams {
     }
 
     fn take_completions(&mut self) {
-        let Datagrams { ring, lent, pending, arrived, unarmed, failure, send_failures, collected, .. } = self;
+        let Datagrams {
+            ring,
+            lent,
+            pending,
+            arrived,
+            unarmed,
+            listeners,
+            failure,
+            send_failures,
+            collected,
+            ..
+        } = self;
         for completion in ring.completion() {
             *collected = true;
             let flags = completion.flags();
@@ -367,9 +446,12 @@ impl Datagrams {
                 None => Err(-code),
             };
             match Token::from_bits(completion.user_data()) {
-                Token::Listener(index) => {
-                    if is_last {
-                        unarmed.push(index);
+                Token::Listener(place) => {
+                    let listener = &mut listeners[usize::from(place)];
+                    match listener.state {
+                        PlaceState::Served if is_last => unarmed.push(place),
+                        PlaceState::Leaving if is_last => listener.state = PlaceState::Free,
+                        _ => {}
                     }
                     match result {
                         Err(e) if is_fatal(e) => {
@@ -377,7 +459,7 @@ impl Datagrams {
                         }
                         // No buffer was left, or an ICMP error of an earlier answer.
                         Err(_) => {}
-                        Ok(_) => arrived.push_back(Arrival { socket: Receiver::Listener(index), result }),
+                        Ok(_) => arrived.push_back(Arrival { socket: Receiver::Listener(place), result }),
                     }
                 }
                 Token::Path(path) if code != -libc::ECANCELED => {

@@ -8,6 +8,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `worker` | what the tasks of a worker share: the engine, the timer, failures |
+//! | `listeners` | serving an address, and ceasing to: at start and with a new configuration |
 //! | `udp` | the datagram ring's task: the hot path |
 //! | `datagrams` | the datagram ring, safe to use; how everything is got back from the kernel |
 //! | `buffers`, `slots` | memory that is lent to the kernel |
@@ -22,6 +23,7 @@
 mod address;
 mod buffers;
 mod datagrams;
+mod listeners;
 mod probe;
 mod ring;
 mod slots;
@@ -37,11 +39,8 @@ pub use ring::{RingError, ring_error};
 use datagrams::Datagrams;
 use nodens_core::Duration;
 use nodens_core::cache::Cache;
-use nodens_runtime::socket::retire_udp_listener;
 use nodens_runtime::worker::{Runtime, WorkerHandle, WorkerSetup, WorkerSpec, launch};
-use sockets::Sockets;
 use std::io;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use tokio::select;
 use worker::{Failure, Worker};
@@ -77,26 +76,11 @@ impl Runtime for Uring {
 /// The life of a worker: serve until told to stop, then finish what was begun.
 async fn serve<C: Cache + 'static>(setup: WorkerSetup<C>) -> io::Result<()> {
     let WorkerSetup { engine, listeners, stop, orders, started } = setup;
-    let mut sockets = Sockets::new();
-    let mut ids = vec![];
-    let mut wildcards = vec![];
-    for listener in listeners {
-        ids.push(listener.id);
-        wildcards.push(listener.is_wildcard());
-        sockets.datagram_listeners.push(listener.udp);
-        sockets.stream_listeners.push(Rc::new(listener.tcp));
-    }
-    let on_ring: Vec<_> = sockets.datagram_listeners.iter().map(AsFd::as_fd).zip(wildcards).collect();
-    let datagrams = Datagrams::new(&on_ring)?;
-    let worker = Worker::new(engine, datagrams, sockets, ids.into());
-    for (id, listener) in worker.listener_ids.iter().zip(&worker.sockets.borrow().stream_listeners) {
-        let listener = tokio_uring::net::TcpListener::from_std(listener.try_clone()?);
-        worker.spawn(stream::accept(Rc::clone(&worker), *id, listener));
-    }
-    worker.submit();
+    let worker = Worker::new(engine, Datagrams::new()?);
+    listeners::serve(&worker, listeners)?;
     worker.spawn(udp::serve(Rc::clone(&worker)));
     worker.spawn(worker::keep_time(Rc::clone(&worker)));
-    worker.spawn(worker::follow_orders(Rc::clone(&worker), orders));
+    worker.spawn(listeners::follow_orders(Rc::clone(&worker), orders));
     started.report();
 
     let deadline = select! {
@@ -104,15 +88,8 @@ async fn serve<C: Cache + 'static>(setup: WorkerSetup<C>) -> io::Result<()> {
         failure = worker.failed() => return give_up(&worker, failure),
     };
 
-    worker.stopping.set(true);
-    let listeners = worker.sockets.borrow().stream_listeners.clone();
-    for (id, listener) in worker.listener_ids.iter().zip(&listeners) {
-        stream::stop_accepting(&worker, *id, listener);
-    }
-    for udp in &worker.sockets.borrow().datagram_listeners {
-        // If it fails, the queue of this socket is lost when it closes, as it would be without the attempt.
-        let _ = retire_udp_listener(udp);
-    }
+    let listeners = worker.sockets.borrow().listeners.clone();
+    listeners.iter().for_each(|listener| listener.retire(&worker));
     let last_call = worker.clock.now() + UDP_LAST_CALL;
     loop {
         let now = worker.clock.now();

@@ -8,7 +8,7 @@ use crate::datagrams::{Arrival, Datagrams, Receiver};
 use crate::ring::{DATAGRAM_OPCODES, RingError, STREAM_OPCODES, stream_runtime};
 use io_uring::{IoUring, Probe};
 use nix::libc;
-use nodens_core::{Duration, Path};
+use nodens_core::{Duration, ListenerId, Path};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
@@ -45,7 +45,8 @@ fn try_datagrams() -> Result<(), RingError> {
     let pair = || UnixDatagram::pair().map_err(|e| RingError::new("make a pair of sockets", e));
     let ((client, listener), (upstream, path_socket)) = (pair()?, pair()?);
     let path = Path { slot: 0, generation: 0 };
-    let mut ring = Datagrams::new(&[(listener.as_fd(), false)])?;
+    let mut ring = Datagrams::new()?;
+    ring.add_listener(ListenerId(0), listener.as_fd(), false)?;
     ring.receive(path, &path_socket);
     ring.submit()?;
     let deadline = Instant::now() + PATIENCE;

@@ -14,6 +14,9 @@ const COMPLETIONS: u32 = 2048;
 /// IORING_ENTER_GETEVENTS, which the io-uring crate keeps to itself.
 pub(crate) const ENTER_GETEVENTS: u32 = 1;
 
+/// IORING_REGISTER_FILES_UPDATE: listeners come and go.
+const REGISTER_FILES_UPDATE: u8 = 6;
+
 /// A ring failed while a worker ran. The worker ends, and can be started again on another runtime.
 ///
 /// It is inside of the [`io::Error`] that comes out of the worker; [`ring_error`] finds it.
@@ -81,6 +84,7 @@ pub(crate) fn restrict_and_enable(ring: &IoUring) -> io::Result<()> {
     let mut rules: Vec<Restriction> =
         DATAGRAM_OPCODES.iter().map(|code| Restriction::sqe_op(*code)).collect();
     rules.push(Restriction::sqe_flags_allowed(flags.bits()));
+    rules.push(Restriction::register_op(REGISTER_FILES_UPDATE));
     let _ = ring.submitter().register_restrictions(&mut rules);
     ring.submitter().register_enable_rings()
 }

@@ -1,7 +1,8 @@
 //! The sockets of a worker, under the names the core and the engine know them by.
 
 use crate::datagrams::Datagrams;
-use crate::stream::{self, ClientStream};
+use crate::listeners::Listener;
+use crate::stream::ClientStream;
 use crate::upstream::{self, UpstreamStream};
 use crate::worker::Worker;
 use nodens_core::cache::Cache;
@@ -11,16 +12,14 @@ use nodens_runtime::turn::{ConnectionLost, OpenPath};
 use nodens_runtime::{Framed, Interest, Io};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
-use std::net::{TcpListener, UdpSocket};
+use std::net::UdpSocket;
 use std::rc::Rc;
 use tokio::task::AbortHandle;
 
 /// Everything that is open.
+#[derive(Default)]
 pub(crate) struct Sockets {
-    /// By their index in the datagram ring.
-    pub(crate) datagram_listeners: Vec<UdpSocket>,
-    /// Each shared with the task that accepts from it.
-    pub(crate) stream_listeners: Vec<Rc<TcpListener>>,
+    pub(crate) listeners: Vec<Listener>,
     /// Indexed by [`Path::slot`].
     paths: Vec<Option<OpenedPath>>,
     connections: HashMap<ConnectionId, (Rc<ClientStream>, AbortHandle)>,
@@ -38,15 +37,6 @@ enum PathSocket {
 }
 
 impl Sockets {
-    pub(crate) fn new() -> Self {
-        Sockets {
-            datagram_listeners: vec![],
-            stream_listeners: vec![],
-            paths: vec![],
-            connections: HashMap::new(),
-        }
-    }
-
     pub(crate) fn add_connection(&mut self, id: ConnectionId, stream: Rc<ClientStream>, task: AbortHandle) {
         self.connections.insert(id, (stream, task));
     }
@@ -93,10 +83,7 @@ impl Sockets {
 
     /// Closes everything at once; after a ring has failed, when tasks cannot be relied on any more.
     pub(crate) fn abandon(&mut self) {
-        self.datagram_listeners.clear();
-        for listener in self.stream_listeners.drain(..) {
-            stream::shut(&listener);
-        }
+        self.listeners.drain(..).for_each(|listener| listener.abandon());
         for (stream, task) in self.connections.drain().map(|(_, connection)| connection) {
             task.abort();
             stream.shut();
@@ -168,10 +155,12 @@ impl<C: Cache + 'static> WorkerIo<'_, C> {
 
 impl<C: Cache + 'static> Io for WorkerIo<'_, C> {
     fn send_datagram(&mut self, client: &ClientAddr, message: &[u8]) {
-        match self.worker.listener_ids.iter().position(|id| *id == client.listener) {
-            Some(index) => {
+        let sockets = self.worker.sockets.borrow();
+        // The newest, if an address came back while its last answers were leaving.
+        match sockets.listeners.iter().rfind(|listener| listener.id == client.listener) {
+            Some(listener) => {
                 let mut datagrams = self.worker.datagrams.borrow_mut();
-                datagrams.send(index as u16, Some(client.peer), client.local, message);
+                datagrams.send(listener.place, Some(client.peer), client.local, message);
             }
             None => self.worker.vitals.udp_send_failures.add(1),
         }

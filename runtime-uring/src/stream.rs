@@ -10,7 +10,7 @@ use nix::libc::POLLOUT;
 use nodens_core::cache::Cache;
 use nodens_core::{ConnectionId, Duration, ListenerId};
 use nodens_runtime::Interest as Wish;
-use nodens_runtime::socket::{is_exhaustion, send_now};
+use nodens_runtime::socket::{is_exhaustion, part, send_now};
 use socket2::SockRef;
 use std::cell::Cell;
 use std::io;
@@ -134,16 +134,22 @@ impl ClientStream {
 
     /// Ends the connection.
     pub(crate) fn shut(&self) {
+        part(&*self.stream);
         self.stream.shut();
     }
 }
 
-/// Accepts connections until the listener is shut down.
-pub(crate) async fn accept<C: Cache + 'static>(worker: Rc<Worker<C>>, id: ListenerId, listener: TcpListener) {
+/// Accepts connections until the listener is retired, which shuts it down.
+pub(crate) async fn accept<C: Cache + 'static>(
+    worker: Rc<Worker<C>>,
+    id: ListenerId,
+    listener: TcpListener,
+    retired: Rc<Cell<bool>>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => admit(&worker, id, Stream(stream), peer),
-            Err(_) if worker.stopping.get() => return,
+            Err(_) if retired.get() => return,
             Err(e) => {
                 worker.vitals.accept_failures.add(1);
                 // Everything else is a connection that died in the backlog.
@@ -156,8 +162,8 @@ pub(crate) async fn accept<C: Cache + 'static>(worker: Rc<Worker<C>>, id: Listen
     }
 }
 
-/// Takes the connections that the kernel has completed by now, then ends the listener: [`accept`] comes to its end.
-pub(crate) fn stop_accepting<C: Cache + 'static>(
+/// Takes the connections that the kernel has completed by now.
+pub(crate) fn accept_rest<C: Cache + 'static>(
     worker: &Rc<Worker<C>>,
     id: ListenerId,
     listener: &net::TcpListener,
@@ -167,7 +173,6 @@ pub(crate) fn stop_accepting<C: Cache + 'static>(
             admit(worker, id, stream, peer);
         }
     }
-    shut(listener);
 }
 
 /// Ends a listener for all who share it.

@@ -55,16 +55,16 @@ fn hand_in<C: Cache + 'static>(worker: &Rc<Worker<C>>, turn: &mut Turn<'_, C>) {
     for _ in 0..BATCH {
         let Some(Arrival { socket, result }) = datagrams.next() else { return };
         match socket {
-            Receiver::Listener(listener) => {
+            Receiver::Listener(place) => {
                 let Ok(Some(buffer)) = result else { continue };
                 // Without a sender there is nobody to answer.
                 if let Some(Datagram { peer: Some(peer), local, message }) =
-                    datagrams.datagram(listener, &buffer)
+                    datagrams.datagram(place, &buffer)
                 {
-                    let id = worker.listener_ids[usize::from(listener)];
+                    let id = datagrams.listener(place);
                     let client = ClientAddr { listener: id, peer, local, connection: None };
                     if let Some(answer) = turn.datagram(client, message) {
-                        datagrams.send(listener, Some(peer), local, answer);
+                        datagrams.send(place, Some(peer), local, answer);
                     }
                 }
                 datagrams.give_back(buffer);

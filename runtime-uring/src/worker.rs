@@ -5,12 +5,11 @@ use crate::datagrams::Datagrams;
 use crate::ring::RingError;
 use crate::sockets::{Sockets, WorkerIo};
 use nodens_core::cache::Cache;
-use nodens_core::{Instant, ListenerId, Path};
-use nodens_runtime::{Clock, Engine, Orders, Turn, Vitals};
+use nodens_core::{Instant, Path};
+use nodens_runtime::{Clock, Engine, Turn, Vitals};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -31,8 +30,6 @@ pub(crate) enum Failure {
 pub(crate) struct Worker<C> {
     engine: RefCell<Engine<C>>,
     pub(crate) datagrams: RefCell<Datagrams>,
-    /// The core's names of the listeners, by their index in the datagram ring.
-    pub(crate) listener_ids: Box<[ListenerId]>,
     /// Wakes the task of the datagram ring, when another task's turn has collected arrivals.
     pub(crate) arrived: Notify,
     pub(crate) sockets: RefCell<Sockets>,
@@ -40,8 +37,6 @@ pub(crate) struct Worker<C> {
     pub(crate) unarmed: RefCell<Vec<Path>>,
     pub(crate) clock: Clock,
     pub(crate) vitals: Arc<Vitals>,
-    /// No more connections are to be accepted.
-    pub(crate) stopping: Cell<bool>,
     /// What the timer waits for, and the means to tell it of something earlier.
     armed: Cell<Instant>,
     earlier: Notify,
@@ -50,23 +45,16 @@ pub(crate) struct Worker<C> {
 }
 
 impl<C: Cache + 'static> Worker<C> {
-    pub(crate) fn new(
-        engine: Engine<C>,
-        datagrams: Datagrams,
-        sockets: Sockets,
-        listener_ids: Box<[ListenerId]>,
-    ) -> Rc<Self> {
+    pub(crate) fn new(engine: Engine<C>, datagrams: Datagrams) -> Rc<Self> {
         Rc::new(Worker {
             clock: engine.clock(),
             vitals: Arc::clone(engine.vitals()),
             armed: Cell::new(engine.wake_at()),
             engine: RefCell::new(engine),
             datagrams: RefCell::new(datagrams),
-            listener_ids,
             arrived: Notify::new(),
-            sockets: RefCell::new(sockets),
+            sockets: RefCell::default(),
             unarmed: RefCell::default(),
-            stopping: Cell::new(false),
             earlier: Notify::new(),
             failure: Cell::new(None),
             failed: Notify::new(),
@@ -156,21 +144,5 @@ pub(crate) async fn keep_time<C: Cache + 'static>(worker: Rc<Worker<C>>) {
             () = tokio::time::sleep(wait) => {}
             () = worker.earlier.notified() => {}
         }
-    }
-}
-
-/// Carries out orders until the worker ends. Listeners are those of the ring's set-up: an order that changes them is refused.
-pub(crate) async fn follow_orders<C: Cache + 'static>(worker: Rc<Worker<C>>, orders: Arc<Orders>) {
-    loop {
-        let order = orders.next().await;
-        let result = if order.changes_listeners() {
-            Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "the io_uring runtime takes other listening addresses only with a restart",
-            ))
-        } else {
-            Ok(worker.turn(|turn| turn.reconfigure(Arc::clone(&order.config))))
-        };
-        order.answer(result);
     }
 }

@@ -11,6 +11,7 @@ use nodens_runtime::socket::udp_listener;
 use nodens_runtime::worker::WorkerFailure;
 use nodens_runtime_uring::{Cause, Uring, probe, ring_error};
 use nodens_testkit::{Query, TcpClient, UdpClient, Upstream, answers};
+use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ fn child_probes() {
     let (call, code) = row.split_once(' ').expect("two numbers");
     block(call.parse().expect("a number"), code.parse().expect("a number"));
     let unavailable = probe().expect_err("it is blocked");
-    println!("<{}> {unavailable}", unavailable.cause.label());
+    writeln!(std::io::stdout(), "<{}> {unavailable}", unavailable.cause.label()).expect("stdout is there");
 }
 
 #[test]
@@ -83,8 +84,9 @@ fn child_loses_its_rings() {
     assert!(connected.recv_eof(LONG), "connections are not left hanging");
     assert!(TcpClient::connect(server.addr).is_err(), "nor are new ones taken");
     let successor = udp_listener(server.addr).expect("the port is free");
-    let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    // From many ports: the kernel would spread them over all sockets of the address.
     for _ in 0..32 {
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
         sender.send_to(b"query", server.addr).expect("sent");
     }
     let arrived = std::iter::from_fn(|| successor.recv(&mut [0; 16]).ok()).count();

@@ -11,8 +11,8 @@ fn bound() -> UdpSocket {
 }
 
 fn ring(listener: &UdpSocket) -> Datagrams {
-    let mut ring =
-        Datagrams::new(&[(listener.as_fd(), false)]).expect("io_uring is there (see tests/blocked.rs)");
+    let mut ring = Datagrams::new().expect("io_uring is there (see tests/blocked.rs)");
+    ring.add_listener(ListenerId(0), listener.as_fd(), false).expect("there is a place");
     ring.submit().expect("armed");
     ring
 }
@@ -146,6 +146,29 @@ fn a_closed_path_receives_nothing_and_its_number_can_be_used_again() {
     assert_eq!(ring.message(buffer.as_ref()), b"response");
     buffer.into_iter().for_each(|buffer| ring.give_back(buffer));
     assert_eq!(ring.pending, 1, "the listener alone");
+}
+
+#[test]
+fn listeners_come_and_go_and_places_are_used_again() {
+    let (first, client) = (bound(), bound());
+    let mut ring = ring(&first);
+    for number in 1..=2 * PLACES {
+        let listener = bound();
+        let place = ring.add_listener(ListenerId(number), listener.as_fd(), false).expect("there is a place");
+        ring.submit().expect("armed");
+        client.send_to(b"query", listener.local_addr().expect("bound")).expect("sent");
+        let arrival = arrival(&mut ring);
+        assert_eq!(arrival.socket, Receiver::Listener(place));
+        assert_eq!(ring.listener(place), ListenerId(number));
+        ring.give_back(arrival.result.expect("received").expect("not empty"));
+        ring.remove_listener(place);
+        ring.submit().expect("cancelled");
+    }
+    while ring.pending > 1 {
+        ring.wait().expect("the ring works");
+    }
+    client.send_to(b"query", first.local_addr().expect("bound")).expect("sent");
+    assert_eq!(arrival(&mut ring).socket, Receiver::Listener(0), "the first was not touched");
 }
 
 #[test]
