@@ -5,7 +5,7 @@
 //! no noise to do statistics about, and criterion's tree of crates would be larger than that of nodens itself.
 #![expect(clippy::print_stdout, reason = "a program that prints what it finds")]
 
-use nodens_benches::message::{A, labels, write_query};
+use nodens_benches::message::{A, TXT, labels, write_query};
 use nodens_benches::upstream;
 use nodens_cache::SharedCache;
 use nodens_core::config::{
@@ -13,8 +13,8 @@ use nodens_core::config::{
 };
 use nodens_core::wire::Name;
 use nodens_core::{
-    ClientAddr, ClientQuery, ConnectionId, Forwarder, Instant, ListenerId, Outcome, Seed, Target, UpstreamId,
-    ZoneId,
+    ClientAddr, ClientQuery, ConnectionId, Forwarder, Instant, ListenerId, Outcome, PathEvent, PathRequest,
+    Seed, Target, Transport, UpstreamId, ZoneId,
 };
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -41,18 +41,18 @@ struct Case {
 
 impl Case {
     fn new(name: &str) -> Option<Self> {
-        let query = |name: &str, edns: bool| {
+        let query = |name: &str, qtype: u16, edns: bool| {
             let mut query = vec![];
-            write_query(&mut query, 77, [&labels(name), &[0]], A, edns);
+            write_query(&mut query, 77, [&labels(name), &[0]], qtype, edns);
             query
         };
-        let numbered = |n: usize| query(&format!("svc-{n}.default.svc.cluster.local"), false);
+        let numbered = |n: usize| query(&format!("svc-{n}.default.svc.cluster.local"), A, false);
         let (queries, is_tcp) = match name {
             "one-name" => (vec![numbered(0)], false),
             "1000-names" => ((0..1000).map(numbered).collect(), false),
-            "nxdomain" => (vec![query("www.example.com.default.svc.cluster.local", false)], false),
-            "edns" => (vec![query("svc-0.default.svc.cluster.local", true)], false),
-            "tcp-10k" => (vec![query("a.big.example.com", false)], true),
+            "nxdomain" => (vec![query("www.example.com.default.svc.cluster.local", A, false)], false),
+            "edns" => (vec![query("svc-0.default.svc.cluster.local", A, true)], false),
+            "tcp-10k" => (vec![query("a.big.example.com", TXT, false)], true),
             _ => return None,
         };
         let cache = Arc::new(SharedCache::new(32 << 20, &Seed([1; 32])));
@@ -78,14 +78,18 @@ impl Case {
         assert_eq!(outcome, Outcome::Forward, "the cache is empty");
         let mut answered = false;
         loop {
-            while self.forwarder.poll_path().is_some() {}
+            while let Some(request) = self.forwarder.poll_path() {
+                if let PathRequest::Open { path, transport: Transport::Tcp, .. } = request {
+                    self.forwarder.handle_path_event(NOW, path, PathEvent::Connected);
+                }
+            }
             let Some(transmit) = self.forwarder.poll_transmit(NOW, &mut self.response) else { break };
             match transmit.target {
                 Target::Client(_) => answered = true,
                 Target::Upstream(path) => {
                     let mut reply = vec![];
-                    // Told to be over TCP, it never cuts; the core takes what fits into a datagram of 64 KiB.
-                    upstream::answer(&self.response[..transmit.len], TTL_S, true, &mut reply);
+                    let is_tcp = self.client.connection.is_some();
+                    upstream::answer(&self.response[..transmit.len], TTL_S, is_tcp, &mut reply);
                     self.forwarder.handle_response(NOW, path, &reply).expect("a sound reply");
                 }
             }

@@ -6,6 +6,8 @@ pub const HEADER_LEN: usize = 12;
 pub const A: u16 = 1;
 /// Type PTR.
 pub const PTR: u16 = 12;
+/// Type TXT.
+pub const TXT: u16 = 16;
 /// Type AAAA.
 pub const AAAA: u16 = 28;
 /// Type SRV.

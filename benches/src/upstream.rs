@@ -4,7 +4,7 @@
 //! negative ones an SOA; names under `big.example.com` get 10 KB, over UDP cut (TC).
 
 use crate::batch::{Outgoing, Received};
-use crate::message::{A, AAAA, HEADER_LEN, OPT, PTR, SRV, Verdict};
+use crate::message::{A, AAAA, HEADER_LEN, OPT, PTR, SRV, TXT, Verdict};
 use crate::process::free_port;
 use crate::traffic::{exists, question};
 use nix::sys::socket::MsgFlags;
@@ -107,7 +107,7 @@ pub fn answer(query: &[u8], ttl_s: u32, is_tcp: bool, out: &mut Vec<u8>) {
                 let mut text = [b'x'; 201];
                 text[0] = 200;
                 text[1..3].copy_from_slice(&n.to_be_bytes());
-                record(out, 16, ttl_s, &text);
+                record(out, TXT, ttl_s, &text);
             }
         }
         _ if is_big => is_cut = true,
@@ -196,9 +196,9 @@ mod tests {
 
     #[test]
     fn big_answers_are_for_tcp() {
-        let cut = ask("a.big.example.com", 16, false, false);
+        let cut = ask("a.big.example.com", TXT, false, false);
         assert_eq!((cut[2] & 2, verdict(&cut)), (2, Some(Verdict::Other)));
-        assert!((10_000..16_384).contains(&ask("a.big.example.com", 16, false, true).len()));
+        assert!((10_000..16_384).contains(&ask("a.big.example.com", TXT, false, true).len()));
     }
 
     #[test]
