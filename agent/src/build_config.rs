@@ -51,6 +51,7 @@ const CACHE_BYTES_DEFAULT_MAX: u64 = 128 << 20;
 const CACHE_BYTES_UNLIMITED: u64 = 32 << 20;
 
 /// What the conversion must know besides the Corefile.
+#[derive(Clone, Copy)]
 pub struct Environment<'a> {
     /// The port of zones that name none (`-dns.port`).
     pub default_port: u16,

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use nodens_agent::build_config::{Environment, ZoneIds};
+use nodens_agent::build_config::Environment;
 use nodens_agent::cli::{self, CheckOptions, Command, EXIT_USAGE, Invocation};
 use nodens_agent::corefile;
 use nodens_agent::run::{self, Failure};
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 /// Reads the Corefile as `run` would, up to the sockets.
 fn check(options: &CheckOptions) -> ExitCode {
     let environment = Environment { default_port: options.dns_port, ..Environment::of_this_machine() };
-    match run::load(&options.file, &environment, &mut ZoneIds::default()) {
+    match run::load(&options.file, &environment) {
         Ok((built, warnings)) => {
             let mut text = String::new();
             for warning in warnings.iter().filter(|_| !options.quiet) {

@@ -1,7 +1,12 @@
 //! The DNS service: sockets, workers and the cache they share, started and stopped as one.
 //!
+//! A reload gives the workers another configuration; sockets that stay, the cache and the counters are not touched.
+//!
 //! What is slow (files, HTTP, signals, log lines) is the control thread's, in `run`. Both `run` and `demo` start the same
 //! service.
+
+mod figures;
+mod places;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -13,27 +18,41 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use nodens_cache::SharedCache;
 use nodens_core::rng::Rng;
-use nodens_core::{Config, Event, Seed};
+use nodens_core::{Config, Event, Seed, Stats};
 use nodens_runtime::descriptors::{nofile_wanted, paths_per_worker, raise_nofile};
 use nodens_runtime::worker::EVENTS_MAX;
-use nodens_runtime::{BindError, ClientLimits, Clock, Listeners, WorkerFailure, WorkerHandle, WorkerSpec};
+use nodens_runtime::{
+    BindError, ClientLimits, Clock, InForce, Listeners, Vitals, WorkerFailure, WorkerHandle, WorkerSpec,
+};
 
-use crate::admin::metrics::{Build, CacheUsage, Control, Labels, Process, Snapshot, Worker, ZoneUsage};
-use crate::admin::probe::HealthProbe;
-use crate::build_config::Built;
+use crate::admin::metrics::Control;
+use crate::build_config::{Built, Plan};
 use crate::runtimes::Starter;
+use figures::Current;
+use places::Places;
+
+pub use figures::Figures;
 
 /// How long queries in flight may take after the sockets were told to stop; CoreDNS waits as long.
 pub const GRACE: Duration = Duration::from_secs(5);
+/// How long workers may take for a new configuration. They take it between two turns; one that takes longer hangs.
+const ORDER_PATIENCE: Duration = Duration::from_secs(5);
+/// How often they are looked after meanwhile.
+const ORDER_CHECK: Duration = Duration::from_millis(1);
 
 /// A running service.
 pub struct Service {
-    /// Where it really listens: ports differ from the plan's if those were 0.
+    /// Where it really listened at its start: ports differ from the plan's if those were 0.
     pub addresses: Vec<SocketAddr>,
     /// What drives it.
     pub runtime: &'static str,
     /// Everything that `/metrics` is made of.
     pub figures: Arc<Figures>,
+    /// What new workers would run.
+    config: Arc<ArcSwap<Config>>,
+    places: Places,
+    /// The limit of open files.
+    nofile: u64,
     workers: Vec<WorkerHandle>,
     events: Vec<Receiver<Event>>,
 }
@@ -76,37 +95,103 @@ impl Service {
         let Built { mut config, plan, .. } = built;
         let nofile =
             raise_nofile().map_err(|error| StartError::System("cannot read RLIMIT_NOFILE", error))?;
-        config.limits.paths_max =
-            config.limits.paths_max.min(paths_per_worker(nofile, plan.workers, plan.listeners.len()));
-        if config.limits.paths_max == 0 {
-            let wanted = nofile_wanted(plan.workers, plan.listeners.len());
-            return Err(StartError::Descriptors { limit: nofile, wanted });
-        }
+        limit_paths(&mut config, &plan, nofile)?;
         let listeners = Listeners::bind(&plan.listeners, plan.workers).map_err(StartError::Bind)?;
         let addresses = listeners.addresses().to_vec();
         let mut chance =
             Rng::new(&entropy().map_err(|error| StartError::System("cannot read /dev/urandom", error))?);
         let cache_bytes = usize::try_from(plan.cache_bytes).unwrap_or(usize::MAX);
         let cache = Arc::new(SharedCache::new(cache_bytes, &chance.child()));
-        let config = Arc::new(config);
+        let config = Arc::new(ArcSwap::from_pointee(config));
         let mut workers = start_workers(starter, &config, &cache, listeners, &mut chance)?;
         let events = workers.iter_mut().filter_map(WorkerHandle::take_events).collect();
         let figures = Arc::new(Figures {
-            config,
-            labels: plan.labels,
-            workers: workers
-                .iter()
-                .map(|worker| (Arc::clone(&worker.stats), Arc::clone(&worker.vitals)))
-                .collect(),
-            cache,
-            clock: Clock::system(),
             control: Control::default(),
             health: Arc::default(),
-            probes_health: plan.endpoints.iter().any(|endpoint| endpoint.health),
+            current: ArcSwap::from_pointee(Current {
+                config: config.load_full(),
+                probes_health: probes_health(&plan),
+                labels: plan.labels,
+                workers: counters(&workers),
+            }),
+            cache,
+            clock: Clock::system(),
             runtime: starter.name,
             started: SystemTime::now(),
         });
-        Ok(Service { addresses, runtime: starter.name, figures, workers, events })
+        let places = Places::new(&plan.listeners);
+        Ok(Service { addresses, runtime: starter.name, figures, config, places, nofile, workers, events })
+    }
+
+    /// Gives all workers another configuration, which must have been built for as many workers as there are. Once it returns,
+    /// nothing is answered by the old one. After an error the old one is in force as before.
+    pub async fn reconfigure(&mut self, built: Built) -> Result<(), StartError> {
+        let Built { mut config, mut plan, .. } = built;
+        limit_paths(&mut config, &plan, self.nofile)?;
+        let change = {
+            let current = self.figures.current.load();
+            let running = (&*current.config, &current.labels);
+            self.places.arrange(&plan.listeners, &mut config, &mut plan.labels, running)
+        };
+        if let Err(error) = config.check() {
+            return Err(StartError::System("this cannot be served", io::Error::other(error.to_string())));
+        }
+        let added = Listeners::bind_at(&change.added, self.workers.len()).map_err(StartError::Bind)?;
+        let config = Arc::new(config);
+        let orders: Vec<_> = self
+            .workers
+            .iter()
+            .zip(added.into_workers())
+            .map(|(worker, added)| worker.reconfigure(Arc::clone(&config), added, change.gone.clone()))
+            .collect();
+        let (taken, refusal) = self.await_orders(&orders).await;
+        if let Some(error) = refusal {
+            // All workers are alike, so none has taken it, unless one is dying, which ends the process anyway.
+            if !taken {
+                return Err(StartError::System("the workers refused", error));
+            }
+        }
+        self.places = change.places;
+        self.config.store(Arc::clone(&config));
+        self.figures.current.store(Arc::new(Current {
+            config,
+            probes_health: probes_health(&plan),
+            labels: plan.labels,
+            workers: counters(&self.workers),
+        }));
+        Ok(())
+    }
+
+    /// Waits until the orders are carried out. Returns whether some worker has done so, and what another had against it.
+    async fn await_orders(&mut self, orders: &[InForce]) -> (bool, Option<io::Error>) {
+        let (mut taken, mut refusal) = (false, None);
+        let begun = std::time::Instant::now();
+        for (worker, in_force) in self.workers.iter_mut().zip(orders) {
+            loop {
+                match in_force.poll() {
+                    Some(Ok(stats)) => {
+                        worker.stats = stats;
+                        taken = true;
+                        break;
+                    }
+                    Some(Err(error)) => {
+                        refusal = Some(error);
+                        break;
+                    }
+                    None if begun.elapsed() > ORDER_PATIENCE => {
+                        refusal = Some(io::ErrorKind::TimedOut.into());
+                        break;
+                    }
+                    None => tokio::time::sleep(ORDER_CHECK).await,
+                }
+            }
+        }
+        (taken, refusal)
+    }
+
+    /// How many workers there are.
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
     }
 
     /// Takes what the workers have to say, without waiting: of each at most what its channel holds, for a busy worker may fill it
@@ -138,18 +223,36 @@ impl Service {
 
     /// The addresses of the upstreams, by their index in the configuration.
     pub fn upstreams(&self) -> Vec<SocketAddr> {
-        self.figures.config.upstreams.iter().map(|upstream| upstream.address).collect()
+        self.figures.current.load().config.upstreams.iter().map(|upstream| upstream.address).collect()
     }
+}
+
+/// What descriptors leave for upstreams.
+fn limit_paths(config: &mut Config, plan: &Plan, nofile: u64) -> Result<(), StartError> {
+    let paths_max = paths_per_worker(nofile, plan.workers, plan.listeners.len());
+    config.limits.paths_max = config.limits.paths_max.min(paths_max);
+    if config.limits.paths_max == 0 {
+        let wanted = nofile_wanted(plan.workers, plan.listeners.len());
+        return Err(StartError::Descriptors { limit: nofile, wanted });
+    }
+    Ok(())
+}
+
+fn counters(workers: &[WorkerHandle]) -> Vec<(Arc<Stats>, Arc<Vitals>)> {
+    workers.iter().map(|worker| (Arc::clone(&worker.stats), Arc::clone(&worker.vitals))).collect()
+}
+
+fn probes_health(plan: &Plan) -> bool {
+    plan.endpoints.iter().any(|endpoint| endpoint.health)
 }
 
 fn start_workers(
     starter: &Starter,
-    config: &Arc<Config>,
+    config: &Arc<ArcSwap<Config>>,
     cache: &Arc<SharedCache>,
     listeners: Listeners,
     chance: &mut Rng,
 ) -> Result<Vec<WorkerHandle>, StartError> {
-    let config = Arc::new(ArcSwap::new(Arc::clone(config)));
     let per_worker = listeners.into_workers();
     let clients = ClientLimits::per_worker(per_worker.len());
     let clock = Clock::system();
@@ -157,7 +260,7 @@ fn start_workers(
     for (id, listeners) in per_worker.into_iter().enumerate() {
         let spec = WorkerSpec {
             id,
-            config: Arc::clone(&config),
+            config: Arc::clone(config),
             cache: Arc::clone(cache),
             seed: chance.child(),
             listeners,
@@ -172,75 +275,8 @@ fn start_workers(
 }
 
 /// 32 bytes that nobody can guess.
-fn entropy() -> io::Result<Seed> {
+pub(crate) fn entropy() -> io::Result<Seed> {
     let mut seed = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
     Ok(Seed(seed))
-}
-
-/// The numbers of a service and what they mean; may be read from any thread at any time.
-pub struct Figures {
-    /// What the workers run.
-    pub config: Arc<Config>,
-    /// What the control thread counts.
-    pub control: Control,
-    /// The probes of `/health`.
-    pub health: Arc<HealthProbe>,
-    labels: Labels,
-    workers: Vec<(Arc<nodens_core::Stats>, Arc<nodens_runtime::Vitals>)>,
-    cache: Arc<SharedCache>,
-    clock: Clock,
-    probes_health: bool,
-    runtime: &'static str,
-    started: SystemTime,
-}
-
-impl Figures {
-    /// The text of `/metrics`.
-    pub fn render(&self) -> String {
-        let now = self.clock.now();
-        let workers: Vec<_> = self
-            .workers
-            .iter()
-            .map(|(stats, vitals)| Worker {
-                stats: Arc::clone(stats),
-                vitals: Arc::clone(vitals),
-                heartbeat_age: vitals.silent_for(now),
-            })
-            .collect();
-        crate::admin::render(&Snapshot {
-            config: &self.config,
-            labels: &self.labels,
-            workers: &workers,
-            cache: &self.cache_usage(),
-            control: &self.control,
-            health: self.probes_health.then_some(&*self.health),
-            build: Build {
-                version: env!("CARGO_PKG_VERSION"),
-                revision: option_env!("NODENS_REVISION").unwrap_or(""),
-                rustc: concat!("rustc ", env!("CARGO_PKG_RUST_VERSION")),
-            },
-            runtime: self.runtime,
-            process: Process::read(self.started),
-        })
-    }
-
-    /// The counters of all workers.
-    pub fn stats(&self) -> Vec<Arc<nodens_core::Stats>> {
-        self.workers.iter().map(|(stats, _)| Arc::clone(stats)).collect()
-    }
-
-    fn cache_usage(&self) -> CacheUsage {
-        let table = self.cache.usage().table;
-        let mut zones: Vec<ZoneUsage> = Vec::new();
-        for class in &table.classes {
-            let at = zones.iter().position(|usage| usage.zone == class.zone).unwrap_or_else(|| {
-                zones.push(ZoneUsage { zone: class.zone, entries: [0; 2], evictions: [0; 2] });
-                zones.len() - 1
-            });
-            zones[at].entries[class.class as usize] += class.entries;
-            zones[at].evictions[class.class as usize] += class.evictions;
-        }
-        CacheUsage { bytes: table.bytes as u64, bytes_max: table.bytes_max as u64, zones }
-    }
 }

@@ -63,14 +63,16 @@ fn a_mistake_in_the_corefile_is_shown_where_it_is_and_what_would_be_right() {
 #[test]
 fn every_mistake_is_told_at_once_and_what_is_not_there_yet_is_refused_by_name() {
     let ended = refused(
-        ".:5300 {\n    forward . 127.0.0.1 {\n        max_idle_conns 3\n    }\n    reload\n    cache 30 {\n        serve_stale\n    }\n}\n",
+        ".:5300 {\n    forward . 127.0.0.1 {\n        max_idle_conns 3\n    }\n    loadbalance\n    cache 30 {\n        serve_stale\n    }\n}\n",
         &[],
     );
     assert_eq!(ended.code, Some(2), "{}", ended.dump());
     let text = ended.err.join("\n");
-    for (place, name) in
-        [("Corefile:3:9:", "max_idle_conns"), ("Corefile:5:5:", "reload"), ("Corefile:7:9:", "serve_stale")]
-    {
+    for (place, name) in [
+        ("Corefile:3:9:", "max_idle_conns"),
+        ("Corefile:5:5:", "loadbalance"),
+        ("Corefile:7:9:", "serve_stale"),
+    ] {
         let line = ended.err.iter().find(|line| line.starts_with(place));
         let line = line.unwrap_or_else(|| panic!("nothing about {place}\n{text}"));
         assert!(line.contains(": error: ") && line.contains(&format!("`{name}`")), "{line}");

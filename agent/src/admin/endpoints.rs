@@ -98,6 +98,12 @@ impl AdminServer {
         Ok(())
     }
 
+    /// Those of `wanted` that have no socket yet.
+    pub fn missing(&self, wanted: &[Endpoint]) -> Vec<Endpoint> {
+        let is_missing = |wanted: &&Endpoint| !self.running.iter().any(|r| r.endpoint.addr == wanted.addr);
+        wanted.iter().filter(is_missing).copied().collect()
+    }
+
     /// Serves exactly `wanted` from now on, as far as it can; returns what could not be opened. To be called within a tokio
     /// runtime. For a running agent: an error is a line in the log, DNS goes on either way.
     pub fn apply(&mut self, wanted: &[Endpoint]) -> Vec<BindError> {

@@ -88,7 +88,7 @@ const TABLE: &[(&str, &str, Standing)] = &[
     ("prometheus", "tls", NotYet),
     ("ready", "", Supported),
     ("ready", "monitor", NotYet),
-    ("reload", "", NotYet),
+    ("reload", "", Supported),
     ("loadbalance", "", NotYet),
     ("timeouts", "", NotYet),
     // Taken for the sake of files that have them.

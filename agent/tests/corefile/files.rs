@@ -1,29 +1,16 @@
-//! Whole files that people have: they are understood, and what is not there yet is refused by name and nothing else.
+//! Whole files that people have: they are understood and taken.
 
 use super::{Texts, messages};
 
 const SINGLE_ZONE: &str = include_str!("fixtures/single-zone.corefile");
 const FOUR_BLOCKS: &str = include_str!("fixtures/four-blocks.corefile");
 
-/// The file without the lines of the given options.
-fn without(text: &str, options: &[&str]) -> String {
-    text.lines().filter(|line| !options.contains(&line.trim())).map(|line| format!("{line}\n")).collect()
-}
-
 #[test]
-fn the_single_zone_file_is_refused_for_one_reason_only() {
-    let (corefile, diagnostics) = Texts::corefile(SINGLE_ZONE).examine();
-    assert_eq!(messages(&diagnostics, true), ["`reload` is not in nodens yet"]);
+fn the_single_zone_file_is_taken_with_one_warning() {
+    let (_, diagnostics) = Texts::corefile(SINGLE_ZONE).examine();
+    assert_eq!(messages(&diagnostics, true), [""; 0]);
     assert_eq!(messages(&diagnostics, false), ["`loop` has no effect: loop detection is not there yet"]);
-    let block = &corefile.blocks[0];
-    assert!(
-        block.forward[0].force_tcp && block.loop_detection && block.reload.is_some() && !block.log.is_empty()
-    );
-}
-
-#[test]
-fn the_single_zone_file_without_it_is_taken() {
-    let corefile = Texts::corefile(without(SINGLE_ZONE, &["reload"])).good();
+    let corefile = Texts::corefile(SINGLE_ZONE).good();
     let [block] = corefile.blocks.as_slice() else { panic!("{corefile:?}") };
     assert_eq!((block.zones[0].name.as_str(), block.zones[0].port), (".", Some(53)));
     assert_eq!(
@@ -36,23 +23,14 @@ fn the_single_zone_file_without_it_is_taken() {
     assert_eq!(block.forward[0].to[0].addr.to_string(), "172.23.0.20:53");
     assert_eq!(block.prometheus.as_ref().unwrap().addr.to_string(), ":9253");
     assert_eq!(block.health.as_ref().unwrap().addr.to_string(), "169.254.20.10:8081");
-    assert!(block.errors.is_some());
+    assert!(block.errors.is_some() && block.loop_detection && !block.log.is_empty());
+    assert!(block.forward[0].force_tcp && block.reload.is_some());
 }
 
 #[test]
-fn the_four_block_file_is_refused_for_the_same_reason() {
+fn the_four_block_file_is_taken() {
     let texts = Texts::corefile(FOUR_BLOCKS).file("/etc/resolv.conf", "nameserver 192.0.2.53\n");
-    let mut errors = texts.errors();
-    assert_eq!(errors.len(), 4);
-    errors.sort();
-    errors.dedup();
-    assert_eq!(errors, ["`reload` is not in nodens yet"]);
-}
-
-#[test]
-fn the_four_block_file_without_it_is_taken() {
-    let text = without(FOUR_BLOCKS, &["reload"]);
-    let corefile = Texts::corefile(text).file("/etc/resolv.conf", "nameserver 192.0.2.53\n").good();
+    let corefile = texts.good();
     let zones: Vec<&str> = corefile.blocks.iter().map(|block| block.zones[0].name.as_str()).collect();
     assert_eq!(zones, ["cluster.local.", "in-addr.arpa.", "ip6.arpa.", "."]);
     let upstreams: Vec<String> =

@@ -120,6 +120,16 @@ impl Agent {
         reply.unwrap_or_else(|| panic!("no answer over TCP to {query:?}; {}", self.process.dump()))
     }
 
+    /// Writes another Corefile in place of the one it was started with.
+    pub(crate) fn rewrite(&self, corefile: &str) {
+        self.directory.write("Corefile", corefile);
+    }
+
+    /// A file beside the Corefile.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
     /// Asks for a path; `None` if the endpoint is not there.
     pub(crate) fn get(&self, path: &str) -> Option<Page> {
         get(self.http, path)

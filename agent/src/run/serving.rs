@@ -1,0 +1,238 @@
+//! A service that serves: told to end, told to reload, or looking for a new Corefile by itself.
+//!
+//! A reload is all or nothing. The new Corefile is read, checked and converted, and every socket it wants in addition is bound
+//! before the workers hear of it; whatever fails until then is logged, and the old configuration stays. The sockets that
+//! both have in common, the cache and the counters are not touched.
+
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nodens_core::Seed;
+use nodens_core::rng::Rng;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+
+use super::signals::{ReloadSignals, StopSignals};
+use super::{AgentLog, Failure, drain, last_words, say_all, tend};
+use crate::admin::{AdminServer, Bound, Endpoint, Readiness, probe};
+use crate::build_config::{Environment, Plan};
+use crate::cli::RunOptions;
+use crate::corefile::config::{NodensOptions, ReloadOptions};
+use crate::log::Level;
+use crate::reload::{Loaded, Reloader, pause};
+use crate::service::{Service, entropy};
+
+/// What `/ready` waits for.
+const SOCKETS: &str = "sockets";
+
+pub(super) struct Serving<'a> {
+    service: Service,
+    plan: Plan,
+    environment: Environment<'a>,
+    reloader: Reloader,
+    watch: Option<ReloadOptions>,
+    /// What only a restart changes.
+    started_with: NodensOptions,
+    probes: Vec<AbortHandle>,
+    chance: Rng,
+}
+
+/// What ended a wait.
+enum Wake {
+    Stop,
+    Reload,
+    Look,
+}
+
+impl<'a> Serving<'a> {
+    pub(super) fn new(
+        service: Service,
+        plan: Plan,
+        environment: Environment<'a>,
+        reloader: Reloader,
+        watch: Option<ReloadOptions>,
+        started_with: NodensOptions,
+    ) -> Self {
+        // Only the moment of the next look depends on it.
+        let chance = Rng::new(&entropy().unwrap_or(Seed([0; 32])));
+        Serving { service, plan, environment, reloader, watch, started_with, probes: Vec::new(), chance }
+    }
+
+    /// Serves until it is told to end.
+    pub(super) async fn run(
+        mut self,
+        endpoints: Bound,
+        options: &RunOptions,
+        log: &mut AgentLog,
+    ) -> Result<(), Failure> {
+        // Before anybody is told that we are ready: who knows the process may end it.
+        let mut stop = StopSignals::new()?;
+        let mut reload = ReloadSignals::new()?;
+        let readiness = Arc::new(Readiness::new([SOCKETS]));
+        let figures = Arc::clone(&self.service.figures);
+        let mut admin = AdminServer::new(Arc::clone(&readiness), Arc::new(move || figures.render()));
+        admin
+            .serve(endpoints)
+            .map_err(|error| Failure::Other(format!("cannot serve the HTTP endpoints: {error}")))?;
+        for (endpoint, local) in admin.addresses().filter(|_| !options.quiet) {
+            log.say(Level::Info, format_args!("http://{local} serves{}", paths(&endpoint)));
+        }
+        self.probe_health(&admin);
+        if let Some(path) = &options.pidfile {
+            let text = format!("{}\n", std::process::id());
+            std::fs::write(path, text).map_err(|error| {
+                Failure::Other(format!(
+                    "cannot write the pid file {}: {error}; name a file in a directory that is there and may be written to, \
+                     or leave out -pidfile",
+                    path.display()
+                ))
+            })?;
+        }
+        readiness.set_ready(SOCKETS);
+        if !options.quiet {
+            log.say(Level::Info, "ready");
+        }
+        log.tick(Instant::now());
+
+        self.until_told_to_end(&mut admin, &mut stop, &mut reload, log).await?;
+        readiness.stop();
+        let lameduck = self.plan.lameduck;
+        log.say(Level::Info, format_args!("told to end{}", Rest(lameduck)));
+        log.tick(Instant::now());
+        tokio::select! {
+            ended = tend(&mut self.service, log, sleep(lameduck)) => {
+                ended?;
+                drain(&mut self.service, log, &mut stop).await;
+            }
+            // Whoever says it twice does not want to wait for the queries in flight either.
+            () = stop.next() => last_words(&mut self.service, log),
+        }
+        Ok(())
+    }
+
+    async fn until_told_to_end(
+        &mut self,
+        admin: &mut AdminServer,
+        stop: &mut StopSignals,
+        reload: &mut ReloadSignals,
+        log: &mut AgentLog,
+    ) -> Result<(), Failure> {
+        loop {
+            let next_look = self.watch.map(|watch| pause(watch, &mut self.chance));
+            let wake = async {
+                tokio::select! {
+                    () = stop.next() => Wake::Stop,
+                    () = reload.next() => Wake::Reload,
+                    () = passed(next_look) => Wake::Look,
+                }
+            };
+            match tend(&mut self.service, log, wake).await? {
+                Wake::Stop => return Ok(()),
+                Wake::Reload => self.reload(admin, true, log).await,
+                Wake::Look => self.reload(admin, false, log).await,
+            }
+            log.tick(Instant::now());
+        }
+    }
+
+    /// Takes the Corefile as it is now; if nobody asked, only if it has changed.
+    async fn reload(&mut self, admin: &mut AdminServer, asked: bool, log: &mut AgentLog) {
+        // The workers there are get the new configuration.
+        let workers = u16::try_from(self.service.worker_count()).ok();
+        let environment = Environment { workers, ..self.environment };
+        let read = if asked {
+            self.reloader.read(&environment)
+        } else {
+            let Some(read) = self.reloader.look(&environment) else { return };
+            read
+        };
+        log.say(Level::Info, "Reloading");
+        let applied = match read {
+            Ok(loaded) => self.apply(loaded, admin, log).await,
+            Err(complaints) => {
+                say_all(log, Level::Error, &complaints);
+                let errors = complaints.iter().filter(|complaint| complaint.is_error()).count();
+                Err(if errors == 1 { "one mistake".to_owned() } else { format!("{errors} mistakes") })
+            }
+        };
+        match applied {
+            Ok(()) => log.say(Level::Info, "Reloading complete"),
+            Err(why) => {
+                self.service.figures.control.reloads_failed.add(1);
+                let text = "plugin/reload: Corefile changed but reload failed, the old one stays in force";
+                log.say(Level::Error, format_args!("{text}: {why}"));
+            }
+        }
+    }
+
+    async fn apply(
+        &mut self,
+        loaded: Loaded,
+        admin: &mut AdminServer,
+        log: &mut AgentLog,
+    ) -> Result<(), String> {
+        let Loaded { built, warnings, watch, nodens } = loaded;
+        say_all(log, Level::Warning, &warnings);
+        let plan = built.plan.clone();
+        // What may fail comes first.
+        let endpoints = Bound::open(&admin.missing(&plan.endpoints)).map_err(|error| error.to_string())?;
+        self.service.reconfigure(built).await.map_err(|error| error.to_string())?;
+        admin.serve(endpoints).map_err(|error| format!("cannot serve the HTTP endpoints: {error}"))?;
+        for error in admin.apply(&plan.endpoints) {
+            log.say(Level::Error, error);
+        }
+        self.probe_health(admin);
+        for what in needs_restart(&self.started_with, &nodens, &self.environment) {
+            log.say(Level::Warning, format_args!("`{what}` in the Corefile is changed by a restart only"));
+        }
+        self.plan = plan;
+        self.watch = watch;
+        Ok(())
+    }
+
+    /// Probes every `/health` there is, and no other.
+    fn probe_health(&mut self, admin: &AdminServer) {
+        self.probes.drain(..).for_each(|probe| probe.abort());
+        for (_, local) in admin.addresses().filter(|(endpoint, _)| endpoint.health) {
+            let probe = tokio::spawn(probe::run(local, Arc::clone(&self.service.figures.health)));
+            self.probes.push(probe.abort_handle());
+        }
+    }
+}
+
+/// The options that the service was started with and that differ now, unless the command line decides about them.
+fn needs_restart(
+    then: &NodensOptions,
+    now: &NodensOptions,
+    environment: &Environment<'_>,
+) -> Vec<&'static str> {
+    let changed = [
+        ("workers", then.workers != now.workers && environment.workers.is_none()),
+        ("runtime", then.runtime != now.runtime && environment.runtime.is_none()),
+        ("cache_bytes", then.cache_bytes != now.cache_bytes),
+    ];
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()
+}
+
+async fn passed(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => pending().await,
+    }
+}
+
+fn paths(endpoint: &Endpoint) -> String {
+    let all = [(endpoint.health, " /health"), (endpoint.ready, " /ready"), (endpoint.metrics, " /metrics")];
+    all.into_iter().filter(|(wanted, _)| *wanted).map(|(_, path)| path).collect()
+}
+
+/// How long answers go on, if they do.
+struct Rest(Duration);
+
+impl fmt::Display for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_zero() { Ok(()) } else { write!(f, "; answering for another {:?}", self.0) }
+    }
+}
