@@ -12,6 +12,7 @@
 //! | [`forged`] | forged and broken upstream replies |
 //! | [`failures`] | upstreams that fail and come back; limits |
 //! | [`selection`] | G, H, J: which upstream, how often, over what; probes |
+//! | [`transport`] | G, H, I, J over TCP; peers that misbehave on a connection |
 //! | [`load`] | many at once |
 //! | [`tcp`] | clients over TCP |
 //! | [`reload`] | a new configuration for running workers |
@@ -33,5 +34,6 @@ pub mod reload;
 pub mod selection;
 pub mod suite;
 pub mod tcp;
+pub mod transport;
 
 pub use harness::{Running, forwarding_to, start, start_with};
