@@ -10,3 +10,4 @@ pub mod reload;
 pub mod run;
 pub mod runtimes;
 pub mod service;
+pub mod template;
