@@ -325,6 +325,9 @@ impl Config {
             if forward.upstreams.is_empty() || forward.upstreams.len() > UPSTREAMS_MAX {
                 return fault(place("forward.upstreams"), "must name 1 to 15 upstreams");
             }
+            if forward.read_timeout.is_zero() {
+                return fault(place("forward.read_timeout"), "must be positive");
+            }
             if forward.upstreams.iter().any(|id| usize::from(id.0) >= self.upstreams.len()) {
                 return fault(place("forward.upstreams"), "names an upstream that does not exist");
             }

@@ -81,8 +81,15 @@ pub struct Forwarder<C> {
     /// Answers that are written already: what a reload could answer at once.
     replies: VecDeque<(ClientAddr, Box<[u8]>)>,
     events: VecDeque<Event>,
-    /// Off while a reload asks again what has been counted before.
-    counts_queries: bool,
+    /// Set while a reload asks again what was asked, and counted, before.
+    asked_before: Option<AskedBefore>,
+}
+
+/// What a query that is asked again brings along: its client has been waiting since then.
+#[derive(Copy, Clone, Debug)]
+struct AskedBefore {
+    at: Instant,
+    query_len: u16,
 }
 
 impl<C: Cache> Forwarder<C> {
@@ -116,7 +123,7 @@ impl<C: Cache> Forwarder<C> {
             sends: VecDeque::new(),
             finished: VecDeque::new(),
             replies: VecDeque::new(),
-            counts_queries: true,
+            asked_before: None,
             events: VecDeque::new(),
             config,
         }

@@ -112,3 +112,39 @@ fn an_upstream_that_stays_keeps_its_round_trip_time() {
     let hedge = world.next_sent();
     assert!(hedge.at.since(first.at).as_millis() <= 21, "patience is what was measured, not what is assumed");
 }
+
+#[test]
+fn a_reload_does_not_stretch_the_clients_patience() {
+    let mut silent = config(1);
+    silent.upstreams[0].max_fails = 0;
+    let mut world = World::new(silent.clone());
+    world.ask(World::client(1), &query(1));
+    for n in 0..5 {
+        world.pass_ms(1_000);
+        let mut other = silent.clone();
+        other.limits.lookups_max -= n;
+        world.forwarder.handle_config(world.now, Arc::new(other));
+        world.drain();
+    }
+    world.pass_ms(1);
+    assert_eq!(world.only_answer().rcode, 2);
+    let duration = &world.forwarder.stats().routes[0][0].duration;
+    assert_eq!(
+        duration.buckets[..14].iter().map(nodens_core::stats::Counter::get).sum::<u64>(),
+        0,
+        "about 4.5 s"
+    );
+}
+
+#[test]
+fn answers_for_a_listener_that_is_gone_are_not_kept() {
+    let mut world = World::new(config(1));
+    world.ask(World::client(1), &query(1));
+    let mut other = config(1);
+    other.listeners[0].routes.clear();
+    world.forwarder.handle_config(world.now, Arc::new(other.clone()));
+    other.listeners.clear();
+    world.forwarder.handle_config(world.now, Arc::new(other));
+    world.drain();
+    assert!(world.answers.is_empty());
+}

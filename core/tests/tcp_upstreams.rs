@@ -480,3 +480,154 @@ fn j08_failfast_answers_at_once_while_all_are_down() {
     assert_eq!(world.ask(World::client(2), &name(2)).expect("at once").rcode, 2);
     assert!(world.sent.is_empty());
 }
+
+/// An upstream whose kernel takes everything and whose process hangs for 20 s; old connections stay silent afterwards.
+fn hung_and_healed(connections: u32, every_ms: u32) -> (usize, usize) {
+    let mut ruled = over_tcp(1);
+    ruled.limits.connections_per_upstream_max = connections;
+    let mut scene = Scene::new(ruled);
+    let mut old: HashSet<Path> = HashSet::new();
+    let mut healed_at = 0;
+    for n in 0..40_000 {
+        if n % every_ms == 0 {
+            scene.ask(n);
+        }
+        if n == 20_000 {
+            old = scene.world.open.values().map(|open| open.0).collect();
+            healed_at = scene.took.len();
+        }
+        let old = &old;
+        scene.step(|_, now, sent| (n >= 20_000 && !old.contains(&sent.path)).then_some(now + 1));
+    }
+    let good = scene.took[healed_at..].iter().filter(|(_, rcode)| *rcode == 0).count();
+    (good, scene.took.len() - healed_at)
+}
+
+#[test]
+fn a_pool_of_silent_connections_recovers_with_the_first_probe_that_is_answered() {
+    for (connections, every_ms) in [(8, 10), (2, 500), (32, 100)] {
+        let (good, all) = hung_and_healed(connections, every_ms);
+        // A second for the probe and what was under way, one for the failures that are remembered.
+        let lost = 2_000 / every_ms as usize + 10;
+        assert!(good + lost >= all, "{connections} connections, one query in {every_ms} ms: {good} of {all}");
+    }
+}
+
+#[test]
+fn a_connection_takes_so_many_queries_and_no_more() {
+    let mut ruled = over_tcp(1);
+    ruled.limits.connections_per_upstream_max = 1;
+    ruled.upstreams[0].max_fails = 0;
+    let mut world = World::new(ruled);
+    let mut on_path: HashMap<Path, usize> = HashMap::new();
+    for n in 0..3_000 {
+        world.ask(World::client(n as u16), &name(n));
+        if n % 10 == 0 {
+            world.pass_ms(1);
+        }
+        for sent in std::mem::take(&mut world.sent) {
+            *on_path.entry(sent.path).or_default() += 1;
+        }
+    }
+    assert!(on_path.values().all(|queries| *queries <= 256), "{on_path:?}");
+    world.pass_ms(10_000);
+    assert_eq!(world.answers.len(), 3_000, "each has its answer, if only SERVFAIL");
+}
+
+#[test]
+fn nothing_leaves_before_the_connection_is_there_and_everything_leaves_once() {
+    let mut world = World::new(over_tcp(1));
+    world.connects = false;
+    world.ask(World::client(1), &name(1));
+    // Silence while connecting: retired, and another is tried.
+    world.pass_ms(450);
+    world.ask(World::client(2), &name(2));
+    assert!(world.sent.is_empty(), "{:?}", world.sent);
+    let opening: Vec<Path> = world.open.values().map(|open| open.0).collect();
+    for path in &opening {
+        for _ in 0..2 {
+            world.forwarder.handle_path_event(world.now, *path, PathEvent::Connected);
+            world.drain();
+        }
+    }
+    let mut ids: Vec<_> = world.sent.iter().map(|sent| (sent.path, [sent.bytes[0], sent.bytes[1]])).collect();
+    let all = ids.len();
+    ids.sort_by_key(|(path, id)| (path.slot, *id));
+    ids.dedup();
+    assert_eq!((ids.len(), all > 0), (all, true), "no query leaves twice");
+}
+
+#[test]
+fn failures_of_attempts_that_were_never_counted_do_not_overflow() {
+    let mut ruled = config(1);
+    ruled.zones[0].forward.as_mut().expect("a forward").max_connect_attempts = Some(10);
+    let mut world = World::new(ruled);
+    world.ask(World::client(1), &name(1));
+    let udp = world.next_sent();
+    let _ = world.deliver(&udp, &udp.reply().no_question().bytes());
+    let tcp = world.next_sent();
+    for path in [tcp.path, udp.path] {
+        world.forwarder.handle_path_event(world.now, path, PathEvent::Refused);
+        world.drain();
+    }
+    world.pass_ms(4_500);
+    assert_eq!(world.only_answer().rcode, 2);
+}
+
+#[test]
+fn a_machine_with_few_sockets_uses_those_it_has() {
+    let mut ruled = over_tcp(1);
+    ruled.limits.paths_max = 1;
+    let mut world = World::new(ruled);
+    for n in 0..10 {
+        world.ask(World::client(n as u16), &name(n));
+        world.pass_ms(5);
+    }
+    assert_eq!(world.sent.len(), 10, "the one connection takes all");
+
+    let mut ruled = config(1);
+    ruled.limits.paths_max = 100;
+    ruled.limits.udp_single_rate_max = 10;
+    let mut world = World::new(ruled);
+    for n in 0..1_000 {
+        world.ask(World::client(n as u16), &name(n));
+        let sent = world.sent.pop().expect("sent at once");
+        world.deliver(&sent, &sent.reply().bytes()).expect("accepted");
+        world.pass_ms(5);
+    }
+    assert_eq!(world.forwarder.stats().paths_exhausted.get(), 0);
+}
+
+#[test]
+fn names_that_are_never_answered_do_not_grow_the_pool() {
+    let mut scene = Scene::new(over_tcp(1));
+    let mut asked = 0;
+    for n in 0..20_000 {
+        if n % 10 == 0 {
+            asked += 1;
+            scene.ask(asked);
+        }
+        scene.step(|_, now, sent| {
+            // One name in a hundred.
+            let silent = sent.bytes[13..].iter().take(5).map(|b| u32::from(*b)).sum::<u32>() % 100 == 0;
+            (!silent).then_some(now + 1)
+        });
+    }
+    assert!(scene.world.open.len() <= 8, "{} connections", scene.world.open.len());
+}
+
+#[test]
+fn late_answers_on_shared_udp_paths_are_no_attack() {
+    let mut ruled = config(2);
+    ruled.limits.udp_single_rate_max = 10;
+    let mut scene = Scene::new(ruled);
+    for n in 0..3_000 {
+        scene.ask(n);
+        scene.step(|_, now, sent| {
+            Some(now + if sent.upstream == upstream(1) && n % 2 == 0 { 130 } else { 1 })
+        });
+    }
+    (0..300).for_each(|_| scene.step(|_, now, _| Some(now + 1)));
+    scene.all_answered();
+    assert_eq!(scene.world.forwarder.stats().upstreams[0].paths_opened[1].get(), 0, "nobody asked over TCP");
+}

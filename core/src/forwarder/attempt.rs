@@ -14,7 +14,7 @@
 //! §9.2), and escapes connection-tracking entries that lead to a dead Pod (reliability.md F5).
 
 use super::Forwarder;
-use super::paths::{Attempt, OpenPath, PathState, Purpose};
+use super::paths::{Attempt, OpenPath, Purpose};
 use crate::api::{FailureCause, Path, PathEvent, Transport};
 use crate::cache::Cache;
 use crate::config::UpstreamId;
@@ -132,7 +132,7 @@ impl<C: Cache> Forwarder<C> {
     pub(super) fn path_lost(&mut self, now: Instant, path: Path, cause: FailureCause) {
         let Some(lost) = self.close_path(path) else { return };
         let established = lost.transport == Transport::Tcp && lost.heard_at.is_some();
-        if established && !lost.queries.is_empty() {
+        if established && cause == FailureCause::Refused && !lost.queries.is_empty() {
             self.pools[usize::from(lost.upstream.0)].ended_early();
         }
         // What this machine could not send, what may have been forged, and the end of a connection that served say nothing about
@@ -247,17 +247,17 @@ impl<C: Cache> Forwarder<C> {
     /// Retires a connection and asks everything on it again elsewhere, except for `own`, which its caller looks after. What is
     /// answered late on it is still taken.
     fn retire_silent(&mut self, now: Instant, path: Path, own: Ticket) {
-        let Some(open) = self.paths.get(path.into()).filter(|open| open.state != PathState::Retired) else {
-            return;
-        };
-        let others: smallvec::SmallVec<[Ticket; 8]> = open
+        let Some(open) = self.paths.get(path.into()).filter(|open| !open.retired) else { return };
+        let mut others: smallvec::SmallVec<[Ticket; 8]> = open
             .live()
             .filter_map(|query| match query.purpose {
                 Purpose::Lookup(ticket) if ticket != own => Some(ticket),
                 Purpose::Lookup(_) | Purpose::Probe | Purpose::Abandoned => None,
             })
             .collect();
-        self.retire(path);
+        others.sort_unstable_by_key(|ticket| ticket.slot);
+        others.dedup();
+        self.retire(now, path);
         for ticket in others {
             if self.lookups.get(ticket).is_some_and(super::lookup::Lookup::may_attempt) {
                 self.next_attempt(now, ticket);

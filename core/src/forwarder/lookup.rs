@@ -134,6 +134,17 @@ impl Lookups {
         }
     }
 
+    /// Brings the deadline forward to `deadline`, if that is earlier: a client that joins has been waiting for longer (after a
+    /// reload; any other has only just asked).
+    pub(super) fn hurry(&mut self, ticket: Ticket, deadline: Instant) {
+        if let Some(lookup) = self.slab.get_mut(ticket)
+            && deadline < lookup.deadline
+        {
+            lookup.deadline = deadline;
+            self.arm(ticket);
+        }
+    }
+
     pub(super) fn get(&self, ticket: Ticket) -> Option<&Lookup> {
         self.slab.get(ticket)
     }
@@ -183,7 +194,8 @@ impl Lookup {
 
     /// Whether one more attempt is within bounds.
     pub(super) fn may_attempt(&self) -> bool {
-        self.attempts_made - self.connects_failed < self.attempts_max
+        // Saturating: the extra attempt over TCP that a forgery calls for may fail without having been counted as made.
+        self.attempts_made.saturating_sub(self.connects_failed) < self.attempts_max
     }
 
     /// Whether the same client waits already with the same ID: a retransmission, which must not be answered twice. Only the

@@ -26,6 +26,8 @@ const NODE_PORTS: core::ops::RangeInclusive<u16> = 30_000..=32_767;
 const PORT_DRAWS_MAX: u8 = 8;
 /// Queries on a UDP path of the pool: few enough that learning its port is worth little (design §4a).
 pub(super) const UDP_QUERIES_MAX: u32 = 64;
+/// Queries out on one TCP path, abandoned ones included (reliability.md §4). More wait for another path.
+pub(super) const TCP_QUERIES_MAX: usize = 256;
 /// Life of a UDP path of the pool, for the same reason.
 pub(super) const UDP_LIFE: Duration = Duration::from_secs(2);
 
@@ -34,8 +36,11 @@ pub(super) const UDP_LIFE: Duration = Duration::from_secs(2);
 pub(super) struct OpenPath {
     pub(super) upstream: UpstreamId,
     pub(super) transport: Transport,
-    pub(super) state: PathState,
-    /// From when on it gets no new queries.
+    /// UDP always; TCP once the transport has said so. Until then queries wait.
+    pub(super) connected: bool,
+    /// It gets no new queries.
+    pub(super) retired: bool,
+    /// When it is to be retired.
     pub(super) retire_at: Instant,
     /// When it last brought an answer.
     pub(super) heard_at: Option<Instant>,
@@ -45,18 +50,9 @@ pub(super) struct OpenPath {
     pub(super) wrong_ids: u8,
     /// Oldest first.
     pub(super) queries: SmallVec<[OutQuery; 1]>,
-    /// Of the query answered last: when it was sent.
+    /// Of the queries answered: when the last of them was sent. What was sent before and is still out has been overtaken.
     pub(super) answered_sent_at: Instant,
     port_draws: u8,
-}
-
-/// See the module's table.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(super) enum PathState {
-    /// TCP: not connected yet; queries wait.
-    Opening,
-    Open,
-    Retired,
 }
 
 /// A query that is out.
@@ -112,20 +108,21 @@ impl<C: Cache> Forwarder<C> {
         upstream: UpstreamId,
         transport: Transport,
     ) -> Option<Path> {
-        if self.paths.len() >= self.config.limits.paths_max as usize {
+        if self.paths.len() >= self.config.limits.paths_max as usize && !self.close_an_idle_path() {
             self.stats.paths_exhausted.add(1);
             return None;
         }
         let config = &self.upstreams[usize::from(upstream.0)].config;
-        let (state, retire_at, source_port) = match transport {
-            Transport::Udp => (PathState::Open, now + UDP_LIFE, Some(draw_port(&mut self.rng))),
-            Transport::Tcp => (PathState::Opening, now + spread(config.max_age, &mut self.rng), None),
+        let (retire_at, source_port) = match transport {
+            Transport::Udp => (now + UDP_LIFE, Some(draw_port(&mut self.rng))),
+            Transport::Tcp => (now + spread(config.max_age, &mut self.rng), None),
         };
         let address = config.address;
         let ticket = self.paths.insert(OpenPath {
             upstream,
             transport,
-            state,
+            connected: transport == Transport::Udp,
+            retired: false,
             retire_at,
             heard_at: None,
             used: 0,
@@ -141,9 +138,19 @@ impl<C: Cache> Forwarder<C> {
         Some(path)
     }
 
-    /// Puts a query on a path: it leaves at once, or when the path is connected.
+    /// Closes a path that nobody waits on, to make room for one that somebody needs. Looks through all of them, which only a machine
+    /// that has run out of sockets has to do.
+    fn close_an_idle_path(&mut self) -> bool {
+        let idle = self.paths.iter_mut().find(|(_, open)| open.queries.is_empty()).map(|(ticket, _)| ticket);
+        let Some(ticket) = idle else { return false };
+        self.close_path(Path { slot: ticket.slot, generation: ticket.generation });
+        true
+    }
+
+    /// Puts a query on a path, unless that is full: it leaves at once, or when the path is connected.
     pub(super) fn add_query(&mut self, now: Instant, path: Path, purpose: Purpose) -> Option<Attempt> {
-        let open = self.paths.get_mut(path.into())?;
+        // Far below the number of IDs, so that drawing one always ends soon.
+        let open = self.paths.get_mut(path.into()).filter(|open| open.queries.len() < TCP_QUERIES_MAX)?;
         let known = &mut self.upstreams[usize::from(open.upstream.0)];
         let wants_edns = match purpose {
             Purpose::Lookup(ticket) => self.lookups.get(ticket).is_some_and(|lookup| !lookup.without_edns),
@@ -161,7 +168,7 @@ impl<C: Cache> Forwarder<C> {
         known.outstanding += u32::from(purpose.is_lookup());
         open.queries.push(OutQuery { id, purpose, sent_at: now, edns: wants_edns && known.speaks_edns(now) });
         let attempt = Attempt { path, id };
-        if open.state != PathState::Opening {
+        if open.connected {
             self.sends.push_back(attempt);
         }
         self.tend_path(now, path);
@@ -181,7 +188,7 @@ impl<C: Cache> Forwarder<C> {
     /// The lookup of a query is over.
     pub(super) fn abandon(&mut self, now: Instant, attempt: Attempt) {
         let Some(open) = self.paths.get_mut(attempt.path.into()) else { return };
-        let under_way = open.transport == Transport::Tcp && open.state != PathState::Opening;
+        let under_way = open.transport == Transport::Tcp && open.connected;
         match open.queries.iter_mut().find(|query| query.id == attempt.id) {
             Some(query) if under_way => {
                 let was = core::mem::replace(&mut query.purpose, Purpose::Abandoned);
@@ -200,12 +207,14 @@ impl<C: Cache> Forwarder<C> {
         let empty = open.queries.is_empty();
         let pooled = self.pools[usize::from(open.upstream.0)].holds(path);
         let expire = self.upstreams[usize::from(open.upstream.0)].config.expire;
-        let useless = empty && open.used > 0 && (!pooled || open.state == PathState::Retired);
+        let useless = empty && open.used > 0 && (!pooled || open.retired);
         if useless {
             self.close_path(path);
             return;
         }
         match open.transport {
+            // Its end is fixed, whatever is still put on it for want of another.
+            _ if open.retired => {}
             Transport::Udp => self.path_timers.set(path.slot, open.retire_at),
             Transport::Tcp => self.path_timers.set(path.slot, now + expire),
         }
@@ -215,20 +224,21 @@ impl<C: Cache> Forwarder<C> {
     pub(super) fn path_timed_out(&mut self, now: Instant, slot: u32) {
         let Some((ticket, open)) = self.paths.at(slot) else { return };
         let path = Path { slot: ticket.slot, generation: ticket.generation };
-        if open.live().next().is_none() {
-            self.close_path(path);
-            return;
+        if open.retired || open.live().next().is_none() {
+            // Whatever is still out on it has waited long enough; its lookups go elsewhere.
+            self.path_lost(now, path, FailureCause::TimedOut);
+        } else {
+            self.retire(now, path);
         }
-        self.retire(path);
-        // Lookups end within seconds, and the path with the last of them; this is for what they abandon.
-        self.path_timers.set(slot, now + super::lookup::LOOKUP_TIME_MAX);
     }
 
-    /// No new queries on this path.
-    pub(super) fn retire(&mut self, path: Path) {
-        if let Some(open) = self.paths.get_mut(path.into()) {
-            open.state = PathState::Retired;
-        }
+    /// No new queries on this path. What is out on it may still be answered, for as long as a lookup lasts; then it closes, so that
+    /// retired paths cannot keep new ones from being opened.
+    pub(super) fn retire(&mut self, now: Instant, path: Path) {
+        let Some(open) = self.paths.get_mut(path.into()).filter(|open| !open.retired) else { return };
+        open.retired = true;
+        self.path_timers.set(path.slot, now + super::lookup::LOOKUP_TIME_MAX);
+        self.tend_path(now, path);
     }
 
     /// Forgets a path and has its socket closed. Its queries come back, for whoever wants to ask again.
@@ -267,9 +277,10 @@ impl<C: Cache> Forwarder<C> {
     /// A TCP path is connected: what waited leaves now.
     pub(super) fn connected(&mut self, now: Instant, path: Path) {
         let Some(open) = self.paths.get_mut(path.into()) else { return };
-        if open.state == PathState::Opening {
-            open.state = PathState::Open;
+        if open.connected {
+            return;
         }
+        open.connected = true;
         for query in &mut open.queries {
             query.sent_at = now;
             self.sends.push_back(Attempt { path, id: query.id });

@@ -8,7 +8,7 @@
 //! then a set of paths with random ports, each for a short life.
 
 use super::Forwarder;
-use super::paths::{OpenPath, PathState, UDP_QUERIES_MAX};
+use super::paths::{OpenPath, TCP_QUERIES_MAX, UDP_QUERIES_MAX};
 use crate::api::{Path, Transport};
 use crate::cache::Cache;
 use crate::config::UpstreamId;
@@ -42,6 +42,11 @@ impl Pool {
     /// Whether a path is shared, and lives on when its queries are answered.
     pub(super) fn holds(&self, path: Path) -> bool {
         self.tcp.contains(&path) || self.udp.contains(&path)
+    }
+
+    /// Its TCP connections.
+    pub(super) fn connections(&self) -> Vec<Path> {
+        self.tcp.clone()
     }
 
     pub(super) fn forget(&mut self, path: Path) {
@@ -104,32 +109,34 @@ impl<C: Cache> Forwarder<C> {
         let index = usize::from(upstream.0);
         self.retire_old(now, index);
         let pool = &self.pools[index];
-        let usable =
-            |path: &&Path| self.paths.get((**path).into()).is_some_and(|o| o.state != PathState::Retired);
         let load =
             |path: &&Path| self.paths.get((**path).into()).map_or(usize::MAX, |open| open.queries.len());
-        let best = pool.tcp.iter().filter(usable).min_by_key(load).copied();
+        let usable = |path: &&Path| self.paths.get((**path).into()).is_some_and(|open| !open.retired);
+        let has_room = |path: &&Path| load(path) < TCP_QUERIES_MAX;
+        let best = pool.tcp.iter().filter(usable).filter(has_room).min_by_key(load).copied();
+        // All retired and still owing answers: better the least busy of them than none.
+        let any = best.or_else(|| pool.tcp.iter().filter(has_room).min_by_key(load).copied());
         let full = pool.tcp.len() >= self.config.limits.connections_per_upstream_max.max(1) as usize;
-        let grow = match best.and_then(|path| self.paths.get(path.into())) {
-            Some(open) => self.is_held_up(now, index, open),
-            None => true,
-        };
-        if !grow || (full && best.is_some()) {
-            self.stats.upstreams[index].connections_reused.add(1);
-            return best;
+        let grow = best
+            .and_then(|path| self.paths.get(path.into()))
+            .is_none_or(|open| self.is_held_up(now, index, open));
+        if grow
+            && !full
+            && let Some(path) = self.open_path(now, upstream, Transport::Tcp)
+        {
+            self.pools[index].tcp.push(path);
+            return Some(path);
         }
-        if full {
-            // All are retired and still owe answers; better the least busy of them than none.
-            return self.pools[index].tcp.iter().min_by_key(load).copied();
-        }
-        let path = self.open_path(now, upstream, Transport::Tcp)?;
-        self.pools[index].tcp.push(path);
-        Some(path)
+        self.stats.upstreams[index].connections_reused.add(u64::from(any.is_some()));
+        any
     }
 
     /// Whether a query would wait behind others on the least busy connection.
     fn is_held_up(&self, now: Instant, upstream: usize, open: &OpenPath) -> bool {
-        let Some(oldest) = open.queries.first() else { return false };
+        // What was overtaken is slow for reasons of its own and holds up nobody.
+        let Some(oldest) = open.queries.iter().find(|query| query.sent_at >= open.answered_sent_at) else {
+            return false;
+        };
         self.pools[upstream].is_serial()
             || now.since(oldest.sent_at) > self.upstreams[upstream].rtt.smoothed() + GROW_AFTER
     }
@@ -143,8 +150,7 @@ impl<C: Cache> Forwarder<C> {
             .filter(|path| self.paths.get((*path).into()).is_some_and(|open| open.retire_at <= now))
             .collect();
         for path in old {
-            self.retire(path);
-            self.tend_path(now, path);
+            self.retire(now, path);
         }
     }
 
@@ -153,23 +159,22 @@ impl<C: Cache> Forwarder<C> {
         if !self.pools[index].is_busy(now, self.config.limits.udp_single_rate_max) {
             return self.open_path(now, upstream, Transport::Udp);
         }
-        let pool = &self.pools[index].udp;
-        if pool.len() >= UDP_PATHS_MAX {
-            let path = pool[self.rng.below(pool.len() as u32) as usize];
-            let fresh = |open: &OpenPath| {
-                open.state == PathState::Open && open.used < UDP_QUERIES_MAX && now < open.retire_at
-            };
+        let fresh = |open: &OpenPath| !open.retired && open.used < UDP_QUERIES_MAX && now < open.retire_at;
+        if self.pools[index].udp.len() >= UDP_PATHS_MAX {
+            let at = self.rng.below(UDP_PATHS_MAX as u32) as usize;
+            let path = self.pools[index].udp[at];
             if self.paths.get(path.into()).is_some_and(fresh) {
                 return Some(path);
             }
             // Its life is over; it leaves the pool, and closes with its last answer.
             self.pools[index].forget(path);
-            self.retire(path);
-            self.tend_path(now, path);
+            self.retire(now, path);
         }
-        let path = self.open_path(now, upstream, Transport::Udp)?;
-        self.pools[index].udp.push(path);
-        Some(path)
+        if let Some(path) = self.open_path(now, upstream, Transport::Udp) {
+            self.pools[index].udp.push(path);
+            return Some(path);
+        }
+        self.pools[index].udp.iter().find(|path| self.paths.get((**path).into()).is_some_and(fresh)).copied()
     }
 
     /// Notes an answer on a path: the path lives, and how the upstream treats several queries at once shows.
@@ -179,7 +184,7 @@ impl<C: Cache> Forwarder<C> {
         let Some(at) = open.queries.iter().position(|query| query.id == id) else { return };
         let sent_at = open.queries[at].sent_at;
         let apart = sent_at.since(open.answered_sent_at);
-        open.answered_sent_at = sent_at;
+        open.answered_sent_at = open.answered_sent_at.max(sent_at);
         if open.transport == Transport::Tcp {
             let since_last = last.filter(|last| sent_at < *last).map(|last| (now.since(last), apart));
             let index = usize::from(open.upstream.0);

@@ -5,9 +5,9 @@
 
 use super::Forwarder;
 use super::lookup::LOOKUP_TIME_ALL_DOWN;
-use super::paths::Purpose;
+use super::paths::{OpenPath, Purpose};
 use super::timers::Timers;
-use crate::api::{Event, Path};
+use crate::api::{Event, FailureCause, Path};
 use crate::cache::Cache;
 use crate::config::{UpstreamConfig, UpstreamId};
 use crate::time::Instant;
@@ -81,7 +81,7 @@ impl<C: Cache> Forwarder<C> {
     }
 
     /// A valid reply came from an upstream, to whatever: it is well.
-    pub(super) fn upstream_answered(&mut self, upstream: UpstreamId) {
+    pub(super) fn upstream_answered(&mut self, now: Instant, upstream: UpstreamId) {
         let index = usize::from(upstream.0);
         let before = self.upstreams[index].health.wellness();
         self.upstreams[index].health.answered();
@@ -96,12 +96,25 @@ impl<C: Cache> Forwarder<C> {
         if before == Wellness::Down {
             self.stats.upstreams[index].down.set(0);
             self.push_event(Event::Upstream { upstream, down: false });
+            self.close_silent_connections(now, upstream);
         }
         for zone in 0..self.config.zones.len() {
             let uses =
                 self.config.zones[zone].forward.as_ref().is_some_and(|f| f.upstreams.contains(&upstream));
             if uses {
                 self.failures.recovered(zone);
+            }
+        }
+    }
+
+    /// It was down and lives: connections that were silent meanwhile lead to what died, and only keep new ones from being opened. What
+    /// is out on them is asked again.
+    fn close_silent_connections(&mut self, now: Instant, upstream: UpstreamId) {
+        for path in self.pools[usize::from(upstream.0)].connections() {
+            let silent =
+                |open: &OpenPath| open.queries.first().is_none_or(|query| open.silent_since(query.sent_at));
+            if self.paths.get(path.into()).is_some_and(silent) {
+                self.path_lost(now, path, FailureCause::TimedOut);
             }
         }
     }

@@ -35,6 +35,9 @@ struct Asked<'a> {
     route: usize,
     frame: ReplyFrame<'a>,
     now: Instant,
+    /// When the client asked: now, but for what a reload asks again.
+    since: Instant,
+    query_len: u16,
 }
 
 impl<C: Cache> Forwarder<C> {
@@ -54,7 +57,10 @@ impl<C: Cache> Forwarder<C> {
         let udp_size = zone.map_or(UDP_SIZE_DEFAULT, |zone| zone.udp_size_max);
         let frame = self.frame(query, &view.header, view.question.bytes, view.edns, udp_size);
         let route = found.map_or(self.routes[listener].len(), |found| found.route);
-        let asked = Asked { query, view, route, frame, now };
+        let before = self.asked_before;
+        let since = before.map_or(now, |before| before.at);
+        let query_len = before.map_or(query.message.len() as u16, |before| before.query_len);
+        let asked = Asked { query, view, route, frame, now, since, query_len };
         self.count_query(&asked);
         let answered = match found {
             Some(found) if view.question.qclass == CLASS_IN && !META_TYPES.contains(&view.question.qtype) => {
@@ -107,6 +113,7 @@ impl<C: Cache> Forwarder<C> {
             let waiter = asked.waiter(Some(&lookup.question));
             self.stats.coalesced.add(1);
             self.lookups.join(ticket, waiter);
+            self.lookups.hurry(ticket, (asked.since + LOOKUP_TIME_MAX).max(*now));
             self.stats.waiters.set(self.lookups.waiters() as u64);
             return Answered::Later;
         }
@@ -177,8 +184,8 @@ impl<C: Cache> Forwarder<C> {
             zone,
             question: asked.frame.question.into(),
             waiters: smallvec![asked.waiter(None)],
-            started: now,
-            deadline: now + if all_down { LOOKUP_TIME_ALL_DOWN } else { LOOKUP_TIME_MAX },
+            started: asked.since,
+            deadline: (asked.since + if all_down { LOOKUP_TIME_ALL_DOWN } else { LOOKUP_TIME_MAX }).max(now),
             next_attempt_at: now,
             order,
             attempts_made: 0,
@@ -270,7 +277,7 @@ impl<C: Cache> Forwarder<C> {
 
     #[inline]
     fn count_query(&self, asked: &Asked<'_>) {
-        if !self.counts_queries {
+        if self.asked_before.is_some() {
             return;
         }
         let stats = self.route_stats(asked);
@@ -343,8 +350,8 @@ impl Asked<'_> {
             flags: self.view.header.flags,
             do_bit: self.frame.do_bit,
             udp_size: self.view.edns.map_or(UDP_SIZE_MIN, |edns| edns.udp_size),
-            query_len: self.query.message.len() as u16,
-            asked: self.now,
+            query_len: self.query_len,
+            asked: self.since,
             spelling: shared
                 .filter(|shared| *shared != self.frame.question)
                 .map(|_| self.frame.question.into()),

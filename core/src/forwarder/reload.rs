@@ -9,7 +9,7 @@ use super::lookup::{Lookups, Waiter};
 use super::pool::Pool;
 use super::probe::Probes;
 use super::route::RouteTable;
-use super::{Failures, Forwarder};
+use super::{AskedBefore, Failures, Forwarder};
 use crate::api::{ClientQuery, Outcome, Path};
 use crate::cache::Cache;
 use crate::config::Config;
@@ -46,6 +46,7 @@ impl<C: Cache> Forwarder<C> {
         self.pools = config.upstreams.iter().map(|_| Pool::default()).collect();
         self.failures = Failures::new(config.zones.len());
         self.config = config;
+        self.replies.retain(|(client, _)| usize::from(client.listener.0) < self.routes.len());
         self.ask_again(now, waiting);
     }
 
@@ -79,18 +80,18 @@ impl<C: Cache> Forwarder<C> {
 
     fn ask_again(&mut self, now: Instant, waiting: Vec<(Waiter, Vec<u8>)>) {
         let mut out = alloc::vec![0; MESSAGE_LEN_MAX];
-        self.counts_queries = false;
         for (waiter, message) in waiting {
             // The socket it came in on is gone; nobody could hear the answer.
             if usize::from(waiter.client.listener.0) >= self.routes.len() {
                 continue;
             }
+            self.asked_before = Some(AskedBefore { at: waiter.asked, query_len: waiter.query_len });
             let query = ClientQuery { client: waiter.client, message: &message };
             if let Outcome::Answer { len } = self.answer_or_forward(now, &query, &mut out) {
                 self.replies.push_back((waiter.client, out[..len].into()));
             }
         }
-        self.counts_queries = true;
+        self.asked_before = None;
     }
 }
 

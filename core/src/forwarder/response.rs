@@ -35,6 +35,8 @@ impl<C: Cache> Forwarder<C> {
             open.wrong_ids = open.wrong_ids.saturating_add(1);
             match transport {
                 _ if open.wrong_ids != WRONG_IDS_SUSPECT => {}
+                // On a shared path these are late answers to lookups that are over.
+                Transport::Udp if open.used > 1 => {}
                 Transport::Udp => self.ask_over_tcp_too(now, path),
                 // One may be an answer given twice; this one has lost its way.
                 Transport::Tcp => self.path_lost(now, path, FailureCause::Broken),
@@ -55,7 +57,7 @@ impl<C: Cache> Forwarder<C> {
                 // Nobody waits any more, but the connection lives and so does the upstream.
                 self.path_heard(now, path, query.id);
                 self.take_query(now, attempt);
-                self.upstream_answered(upstream);
+                self.upstream_answered(now, upstream);
                 self.stats.replies_late.add(1);
                 return Ok(());
             }
@@ -84,7 +86,7 @@ impl<C: Cache> Forwarder<C> {
         self.take_query(now, attempt);
         let took = now.since(query.sent_at);
         self.upstreams[usize::from(upstream.0)].rtt.observe(took);
-        self.upstream_answered(upstream);
+        self.upstream_answered(now, upstream);
         let Purpose::Lookup(ticket) = query.purpose else { return Ok(()) };
         if let Some(lookup) = self.lookups.get_mut(ticket) {
             lookup.out.retain(|other| *other != attempt);

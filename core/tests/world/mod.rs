@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<nodens_core::Event>,
     /// Whatever a test puts aside.
     pub(crate) kept: Vec<Sent>,
+    /// Whether TCP connects at once; else a test says when.
+    pub(crate) connects: bool,
     /// Upstreams whose host answers "port unreachable".
     pub(crate) refusing: Vec<SocketAddr>,
 }
@@ -108,6 +110,7 @@ impl World {
             answers: Vec::new(),
             events: Vec::new(),
             kept: Vec::new(),
+            connects: true,
             refusing: Vec::new(),
         }
     }
@@ -202,7 +205,7 @@ impl World {
                 if self.refusing.contains(&upstream) {
                     self.open.remove(&path.slot);
                     self.forwarder.handle_path_event(self.now, path, PathEvent::Refused);
-                } else if transport == Transport::Tcp {
+                } else if transport == Transport::Tcp && self.connects {
                     self.forwarder.handle_path_event(self.now, path, PathEvent::Connected);
                 }
             }
