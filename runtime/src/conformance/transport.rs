@@ -227,6 +227,36 @@ pub fn rfc7766_7_answers_out_of_order_on_one_connection<R: Runtime>() {
     assert!(order[0] > order[QUERIES - 1], "whoever is ready first is answered first: {order:?}");
 }
 
+pub fn g20_h26_an_answer_to_something_else_is_not_taken<R: Runtime>() {
+    for transport in both_transports() {
+        let upstream = Upstream::start(|query| {
+            let other_question =
+                query.response().question("evil.example.", "A").answer("@ 60 IN A 192.0.2.66");
+            let other_id = query.response().id(query.id ^ 0x0101).answer("@ 60 IN A 192.0.2.66");
+            match query.seq {
+                0 => vec![Action::Send(other_question.bytes()), LATER, Action::Send(answer(query))],
+                1 => vec![Action::Send(other_id.bytes()), LATER, Action::Send(answer(query))],
+                _ => sends(query),
+            }
+        });
+        let row = Row::behind::<R>(upstream, transport);
+        for n in 0..3 {
+            assert_eq!(row.bench.ask(&named(n)).rdatas("A"), [address_of(n)]);
+        }
+    }
+}
+
+pub fn h23_the_id_upstream_is_ours_and_the_client_s_comes_back<R: Runtime>() {
+    for transport in both_transports() {
+        let row = Row::behind::<R>(Upstream::start(sends), transport);
+        for n in 0..20 {
+            assert_eq!(row.bench.ask(&named(n).id(0x1234)).id, 0x1234);
+        }
+        let as_asked = row.upstream.received().iter().filter(|query| query.id == 0x1234).count();
+        assert!(as_asked <= 1, "{as_asked} of 20 upstream IDs are the client's");
+    }
+}
+
 /// How many attempts and connections one question costs at an upstream that refuses and is never called down.
 fn refused<R: Runtime>(change: fn(Setup) -> Setup, attempts_max: u32) -> (u64, Duration) {
     let row = Row::behind::<R>(Upstream::start(sends), |setup| {
@@ -432,6 +462,24 @@ pub fn j02_probes_go_over_tcp_where_queries_do<R: Runtime>() {
     assert_eq!((probes[0].qname.as_str(), probes[0].rd), (".", true));
     assert!(received.iter().all(|query| query.transport == Transport::Tcp));
     assert_eq!(row.bench.upstream(0, |upstream| &upstream.down), 0);
+}
+
+pub fn j04_one_probe_when_only_the_query_is_lost<R: Runtime>() {
+    for transport in both_transports() {
+        let upstream = Upstream::start(|query| {
+            // Lost until it is missed: over TCP it is repeated before anybody becomes suspicious.
+            let lost = query.qtype != rtype::NS && query.qname == "n0.example.";
+            if lost { vec![Action::Drop] } else { sends(query) }
+        });
+        let interval = Duration::from_millis(100);
+        let row = Row::behind::<R>(upstream, |setup| transport(setup).probe_interval(interval));
+        UdpClient::new().send(row.bench.addr, &named(0).bytes());
+        row.bench.wait_for("it is probed", |bench| bench.upstream(0, |upstream| &upstream.probes) >= 1);
+        sleep_ms(50);
+        assert_eq!(row.bench.ask(&named(1)).rcode, NOERROR);
+        assert_eq!(row.bench.upstream(0, |upstream| &upstream.probe_failures), 0);
+        assert_eq!(row.bench.upstream(0, |upstream| &upstream.down), 0);
+    }
 }
 
 /// Two silent upstreams that count as down; nothing but probes is under way.
