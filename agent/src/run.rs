@@ -2,12 +2,14 @@
 //!
 //! | from | to | done |
 //! | --- | --- | --- |
+//! | starting | starting | there is a template and nothing yet to fill it with: one line, and another try from time to time |
 //! | starting | serving | Corefile read, sockets bound, workers up, endpoints open, `/ready` 200, pid file written |
 //! | serving | serving | SIGHUP, SIGUSR1 or a look at the files: another Corefile is in force, or the old one stays |
 //! | serving | leaving | SIGTERM, SIGINT or SIGQUIT: `/ready` 503; answers go on for `lameduck` |
 //! | leaving | draining | no new connections; queries in flight are finished, for [`GRACE`](crate::service::GRACE) at most |
 //! | any | over | drained; a second signal; or a worker died, which is exit code 1 |
 
+mod filler;
 mod serving;
 mod signals;
 
@@ -28,7 +30,10 @@ use crate::log::{Level, LineSink, Log, Output};
 use crate::reload::{Loaded, Reloader};
 use crate::runtimes;
 use crate::service::{Service, StartError};
+use crate::template::Template;
+use filler::Filler;
 use serving::Serving;
+use signals::{ReloadSignals, Signals};
 
 pub use signals::StopSignals;
 
@@ -83,6 +88,18 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
         ..Environment::of_this_machine()
     };
     let mut log = Log::new(Output::new(io::stdout()));
+    let control = control_runtime()?;
+    // From now on a signal waits until somebody can act on it.
+    let mut signals = {
+        let _in_control = control.enter();
+        Signals { stop: StopSignals::new()?, reload: ReloadSignals::new()? }
+    };
+    let mut template = Template::of(options).map(|template| Filler::new(template, options));
+    if let Some(template) = &mut template
+        && !control.block_on(template.wait(&mut signals, &mut log))
+    {
+        return Ok(());
+    }
     let mut reloader = Reloader::new(options.corefile_path());
     let Loaded { built, warnings: complaints, watch, nodens } =
         reloader.read(&environment).map_err(Failure::Corefile)?;
@@ -93,6 +110,9 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
     }
     for warning in warnings {
         log.say(Level::Warning, warning);
+    }
+    if let Some(line) = unused(options, template.is_some()) {
+        log.say(Level::Warning, line);
     }
     say_all(&mut log, Level::Warning, &complaints);
     let plan = built.plan.clone();
@@ -119,8 +139,27 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
     if !options.quiet {
         announce(&mut log, &service, &plan);
     }
-    let serving = Serving::new(service, plan, environment, reloader, watch, nodens);
-    control_runtime()?.block_on(serving.run(endpoints, options, &mut log))
+    let serving = Serving::new(service, plan, environment, reloader, watch, nodens, template);
+    control.block_on(serving.run(endpoints, signals, options, &mut log))
+}
+
+/// Flags that miss each other.
+fn unused(options: &RunOptions, has_template: bool) -> Option<String> {
+    let (base, served) = (options.basecorefile.display(), options.corefile_path());
+    if !has_template {
+        let line = format!(
+            "-kubednscm has no effect: there is no template {base}, and {} is served as it is",
+            served.display()
+        );
+        return options.kubednscm.is_some().then_some(line);
+    }
+    (served != options.corefile).then(|| {
+        let output = options.corefile.display();
+        format!(
+            "the template {base} is filled in and written to {output}, but -conf says to serve {}",
+            served.display()
+        )
+    })
 }
 
 /// Complaints about a Corefile, a line each.

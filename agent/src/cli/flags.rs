@@ -76,7 +76,6 @@ const INTERFACE: Stage =
 const RULES: Stage = Stage::NotYet("nodens sets up no packet rules");
 const TEARDOWN: Stage =
     Stage::NotYet("nodens sets up neither interface nor packet rules, so it takes none down");
-const TEMPLATE: Stage = Stage::NotYet("nodens fills in no Corefile templates; give it a complete Corefile");
 
 /// Every flag. Defaults are repeated as text for the help; a test holds them against the values.
 pub(super) const FLAGS: &[Flag] = &[
@@ -212,9 +211,10 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        stage: TEMPLATE,
+        stage: Stage::Works,
         scopes: RUN,
-        help: "template of the Corefile, with __PILLAR__ variables",
+        help: "template of the Corefile, with __PILLAR__ variables; filled in and written to -corefile. At the default place it is \
+               used if it is there",
     },
     Flag {
         names: &["upstreamsvc"],
@@ -227,7 +227,7 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        stage: TEMPLATE,
+        stage: Stage::Works,
         scopes: RUN,
         help: "Service whose cluster IP stands for __PILLAR__CLUSTER__DNS__ in the template",
     },
@@ -242,11 +242,9 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        stage: Stage::NotYet(
-            "nodens does not read the kube-dns ConfigMap; write its zones into the Corefile",
-        ),
+        stage: Stage::Works,
         scopes: RUN,
-        help: "directory where the kube-dns ConfigMap is mounted",
+        help: "directory where the kube-dns ConfigMap is mounted; its stubDomains and upstreamNameservers go into the template",
     },
     Flag {
         names: &["prometheus-listen-address"],
@@ -259,7 +257,7 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        stage: TEMPLATE,
+        stage: Stage::Works,
         scopes: RUN,
         help: "what stands for __PROMETHEUS__ENDPOINT__ in the template",
     },
@@ -267,7 +265,7 @@ pub(super) const FLAGS: &[Flag] = &[
         names: &["reloadwithsignal"],
         value: Value::Switch(|p, on| p.options.reloadwithsignal = on),
         group: Group::Configuration,
-        stage: TEMPLATE,
+        stage: Stage::Works,
         scopes: RUN,
         help: "reload at once when the template was filled in anew",
     },

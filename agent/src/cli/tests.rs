@@ -60,8 +60,6 @@ fn the_arguments_of_an_unchanged_daemonset() {
         read(line).unwrap().warnings,
         [
             "-localip 169.254.20.10 has no effect yet: nodens sets up no interface; the addresses that `bind` names must exist",
-            "-upstreamsvc node-local-upstream has no effect yet: nodens fills in no Corefile templates; give it a complete \
-             Corefile",
             "-setupiptables has no effect yet: nodens sets up no packet rules",
             "-skipteardown has no effect yet: nodens sets up neither interface nor packet rules, so it takes none down",
         ]

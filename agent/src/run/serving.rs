@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use nodens_core::Seed;
 use nodens_core::rng::Rng;
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
-use super::signals::{ReloadSignals, StopSignals};
+use super::filler::{Filler, TEMPLATE_PERIOD};
+use super::signals::Signals;
 use super::{AgentLog, Failure, drain, last_words, say_all, tend};
 use crate::admin::{AdminServer, Bound, Endpoint, Readiness, probe};
 use crate::build_config::{Environment, Plan};
@@ -35,6 +36,7 @@ pub(super) struct Serving<'a> {
     watch: Option<ReloadOptions>,
     /// What only a restart changes.
     started_with: NodensOptions,
+    template: Option<Filler>,
     probes: Vec<AbortHandle>,
     chance: Rng,
 }
@@ -44,6 +46,7 @@ enum Wake {
     Stop,
     Reload,
     Look,
+    Template,
 }
 
 impl<'a> Serving<'a> {
@@ -54,22 +57,22 @@ impl<'a> Serving<'a> {
         reloader: Reloader,
         watch: Option<ReloadOptions>,
         started_with: NodensOptions,
+        template: Option<Filler>,
     ) -> Self {
         // Only the moment of the next look depends on it.
         let chance = Rng::new(&entropy().unwrap_or(Seed([0; 32])));
-        Serving { service, plan, environment, reloader, watch, started_with, probes: Vec::new(), chance }
+        let probes = Vec::new();
+        Serving { service, plan, environment, reloader, watch, started_with, template, probes, chance }
     }
 
     /// Serves until it is told to end.
     pub(super) async fn run(
         mut self,
         endpoints: Bound,
+        mut signals: Signals,
         options: &RunOptions,
         log: &mut AgentLog,
     ) -> Result<(), Failure> {
-        // Before anybody is told that we are ready: who knows the process may end it.
-        let mut stop = StopSignals::new()?;
-        let mut reload = ReloadSignals::new()?;
         let readiness = Arc::new(Readiness::new([SOCKETS]));
         let figures = Arc::clone(&self.service.figures);
         let mut admin = AdminServer::new(Arc::clone(&readiness), Arc::new(move || figures.render()));
@@ -96,7 +99,7 @@ impl<'a> Serving<'a> {
         }
         log.tick(Instant::now());
 
-        self.until_told_to_end(&mut admin, &mut stop, &mut reload, log).await?;
+        self.until_told_to_end(&mut admin, &mut signals, log).await?;
         readiness.stop();
         let lameduck = self.plan.lameduck;
         log.say(Level::Info, format_args!("told to end{}", Rest(lameduck)));
@@ -104,10 +107,10 @@ impl<'a> Serving<'a> {
         tokio::select! {
             ended = tend(&mut self.service, log, sleep(lameduck)) => {
                 ended?;
-                drain(&mut self.service, log, &mut stop).await;
+                drain(&mut self.service, log, &mut signals.stop).await;
             }
             // Whoever says it twice does not want to wait for the queries in flight either.
-            () = stop.next() => last_words(&mut self.service, log),
+            () = signals.stop.next() => last_words(&mut self.service, log),
         }
         Ok(())
     }
@@ -115,26 +118,46 @@ impl<'a> Serving<'a> {
     async fn until_told_to_end(
         &mut self,
         admin: &mut AdminServer,
-        stop: &mut StopSignals,
-        reload: &mut ReloadSignals,
+        signals: &mut Signals,
         log: &mut AgentLog,
     ) -> Result<(), Failure> {
+        let mut look_at = self.next_look();
+        let mut fill_in_at = self.template.is_some().then(|| Instant::now() + TEMPLATE_PERIOD);
         loop {
-            let next_look = self.watch.map(|watch| pause(watch, &mut self.chance));
             let wake = async {
                 tokio::select! {
-                    () = stop.next() => Wake::Stop,
-                    () = reload.next() => Wake::Reload,
-                    () = passed(next_look) => Wake::Look,
+                    () = signals.stop.next() => Wake::Stop,
+                    () = signals.reload.next() => Wake::Reload,
+                    () = reached(look_at) => Wake::Look,
+                    () = reached(fill_in_at) => Wake::Template,
                 }
             };
             match tend(&mut self.service, log, wake).await? {
                 Wake::Stop => return Ok(()),
-                Wake::Reload => self.reload(admin, true, log).await,
-                Wake::Look => self.reload(admin, false, log).await,
+                Wake::Reload => {
+                    if let Some(template) = &mut self.template {
+                        template.again(log);
+                    }
+                    self.reload(admin, true, log).await;
+                    look_at = self.next_look();
+                }
+                Wake::Look => {
+                    self.reload(admin, false, log).await;
+                    look_at = self.next_look();
+                }
+                Wake::Template => {
+                    fill_in_at = Some(Instant::now() + TEMPLATE_PERIOD);
+                    if self.template.as_mut().is_some_and(|template| template.again(log)) {
+                        self.reload(admin, true, log).await;
+                    }
+                }
             }
             log.tick(Instant::now());
         }
+    }
+
+    fn next_look(&mut self) -> Option<Instant> {
+        self.watch.map(|watch| Instant::now() + pause(watch, &mut self.chance))
     }
 
     /// Takes the Corefile as it is now; if nobody asked, only if it has changed.
@@ -216,9 +239,9 @@ fn needs_restart(
     changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()
 }
 
-async fn passed(time: Option<Duration>) {
+async fn reached(time: Option<Instant>) {
     match time {
-        Some(time) => sleep(time).await,
+        Some(time) => sleep_until(time.into()).await,
         None => pending().await,
     }
 }

@@ -4,6 +4,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 
+/// All of them.
+pub(super) struct Signals {
+    pub(super) stop: StopSignals,
+    pub(super) reload: ReloadSignals,
+}
+
 /// SIGTERM, SIGINT and SIGQUIT, whichever comes.
 pub struct StopSignals([Signal; 3]);
 
