@@ -85,7 +85,8 @@ impl UpstreamStream {
             written = match self.stream.try_write(framed) {
                 Ok(written) => written,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
-                Err(_) => return Err(PathEvent::Closed),
+                // The connection has ended, but answers may have arrived before: whoever reads finds them, and then the end.
+                Err(_) => framed.len(),
             };
         }
         if unsent.len() + framed.len() - written > UNSENT_MAX {
@@ -98,14 +99,14 @@ impl UpstreamStream {
         Ok(())
     }
 
-    fn write_unsent(&self) -> io::Result<()> {
+    fn write_unsent(&self) {
         let mut unsent = self.unsent.borrow_mut();
         match self.stream.try_write(&unsent) {
             Ok(written) => drop(unsent.drain(..written)),
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
+            // As in `send`.
+            Err(_) => unsent.clear(),
         }
-        Ok(())
     }
 
     async fn connected(&self) -> Result<(), PathEvent> {
@@ -157,8 +158,8 @@ async fn exchange<C: Cache + 'static>(worker: &Rc<Worker<C>>, path: Path, upstre
             ready = upstream.stream.ready(upstream.interest()) => ready,
         };
         let Ok(ready) = ready else { return };
-        if ready.is_writable() && !upstream.unsent.borrow().is_empty() && upstream.write_unsent().is_err() {
-            return;
+        if ready.is_writable() && !upstream.unsent.borrow().is_empty() {
+            upstream.write_unsent();
         }
         if (ready.is_readable() || ready.is_read_closed()) && !receive(worker, path, upstream, &mut framing) {
             return;

@@ -52,7 +52,8 @@ impl UpstreamStream {
             written = match self.stream.write(framed) {
                 Ok(written) => written,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
-                Err(_) => return Err(PathEvent::Closed),
+                // The connection has ended, but answers may have arrived before: whoever reads finds them, and then the end.
+                Err(_) => framed.len(),
             };
         }
         if unsent.len() + framed.len() - written > UNSENT_MAX {
@@ -77,17 +78,17 @@ impl UpstreamStream {
         }
     }
 
-    fn try_write_unsent(&self) -> io::Result<()> {
+    fn try_write_unsent(&self) {
         let mut unsent = self.unsent.borrow_mut();
         if unsent.is_empty() {
-            return Ok(());
+            return;
         }
         match self.stream.write(&unsent) {
             Ok(written) => drop(unsent.drain(..written)),
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
+            // As in `send`.
+            Err(_) => unsent.clear(),
         }
-        Ok(())
     }
 
     async fn connected(&self) -> Result<(), PathEvent> {
@@ -105,11 +106,12 @@ impl UpstreamStream {
 /// Writes what is unsent as the kernel takes it.
 async fn write_unsent(upstream: Rc<UpstreamStream>) {
     while !upstream.unsent.borrow().is_empty() {
-        if upstream.stream.writable().await.is_err() || upstream.try_write_unsent().is_err() {
+        if upstream.stream.writable().await.is_err() {
             // The task that reads sees the end, and reports it.
             upstream.shut();
             return;
         }
+        upstream.try_write_unsent();
         consume_budget().await;
     }
     upstream.waits_for_room.set(false);
@@ -137,9 +139,7 @@ pub(crate) async fn serve_stream<C: Cache + 'static>(
 /// Returns when the connection is of no more use.
 async fn exchange<C: Cache + 'static>(worker: &Rc<Worker<C>>, path: Path, upstream: &Rc<UpstreamStream>) {
     // Queries that did not wait for the connection.
-    if upstream.try_write_unsent().is_err() {
-        return;
-    }
+    upstream.try_write_unsent();
     if !upstream.unsent.borrow().is_empty() {
         upstream.wait_for_room(worker);
     }

@@ -235,6 +235,8 @@ macro_rules! conformance_suite {
             s19_an_upstream_that_interleaves_its_answers,
             s19_an_upstream_that_answers_twice,
             s19_an_upstream_that_answers_again_later,
+            s19_an_upstream_that_closes_after_one_answer,
+            s19_a_crowd_meets_an_upstream_that_closes_after_one_answer,
             s19_an_upstream_that_takes_its_time_and_closes_after_one_answer,
             s19_an_upstream_that_answers_under_an_unknown_id_first,
             a_serial_upstream_under_500_misses_a_second,

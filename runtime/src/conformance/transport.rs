@@ -645,6 +645,24 @@ pub fn s19_an_upstream_that_answers_again_later<R: Runtime>() {
     });
 }
 
+pub fn s19_an_upstream_that_closes_after_one_answer<R: Runtime>() {
+    alone::<R>("closes after one answer", |query| vec![Action::Send(answer(query)), Action::Close]);
+}
+
+/// All are asked at once on one new connection, which ends after the first answer; some are still being written then.
+pub fn s19_a_crowd_meets_an_upstream_that_closes_after_one_answer<R: Runtime>() {
+    const CROWD: usize = 24;
+    for _ in 0..5 {
+        let row = over_tcp::<R>(|query| vec![Action::Send(answer(query)), Action::Close]);
+        let client = UdpClient::new();
+        (0..CROWD).for_each(|n| client.send(row.bench.addr, &named(n).id(n as u16).bytes()));
+        for _ in 0..CROWD {
+            let reply = Reply::parse(&client.recv(PATIENCE).expect("an answer").0);
+            assert_eq!(reply.rdatas("A"), [address_of(usize::from(reply.id))], "{}", reply.rcode);
+        }
+    }
+}
+
 pub fn s19_an_upstream_that_takes_its_time_and_closes_after_one_answer<R: Runtime>() {
     alone::<R>("closes after one slow answer", |query| {
         vec![LATER, Action::Send(answer(query)), Action::Close]
