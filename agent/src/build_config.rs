@@ -27,6 +27,7 @@ use crate::admin::Endpoint;
 use crate::admin::metrics::{Labels, ZoneLabels};
 use crate::corefile::config::{CacheLimits, CacheOptions, NodensOptions, RuntimeChoice, ServerBlock};
 use crate::corefile::{Corefile, Diagnostic, ListenAddr, Span};
+use crate::loop_check::Check;
 
 pub use machine::{has_ipv6, interface_addresses};
 use upstreams::Upstreams;
@@ -93,6 +94,8 @@ pub struct Plan {
     pub labels: Labels,
     /// HTTP endpoints, one per address.
     pub endpoints: Vec<Endpoint>,
+    /// Upstreams that may ask us in turn.
+    pub loop_checks: Vec<Check>,
     /// How long to go on serving after being told to stop.
     pub lameduck: Duration,
     /// Threads that serve.
@@ -167,6 +170,7 @@ pub fn build(
         listeners: listeners.addresses,
         labels,
         endpoints: endpoints(&corefile.blocks),
+        loop_checks: loop_checks(&corefile.blocks, &config),
         lameduck: lameduck.max().unwrap_or_default(),
         workers,
         runtime: environment.runtime.or(corefile.nodens.runtime).unwrap_or_default(),
@@ -229,6 +233,22 @@ fn labels_of(block: &ServerBlock, server: String) -> ZoneLabels {
     let mut seen = BTreeSet::new();
     zones.retain(|zone| seen.insert(zone.clone()));
     ZoneLabels { server, zones: zones.join(",") }
+}
+
+fn loop_checks(blocks: &[ServerBlock], config: &Config) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (zone, block) in blocks.iter().enumerate().filter(|(_, block)| block.loop_detection) {
+        for upstream in config.zones[zone].forward.iter().flat_map(|forward| &forward.upstreams) {
+            checks.push(Check {
+                zone,
+                apex: block.zones[0].name.clone(),
+                upstream: *upstream,
+                address: config.upstreams[usize::from(upstream.0)].address,
+                over_tcp: block.forward.iter().any(|forward| forward.force_tcp),
+            });
+        }
+    }
+    checks
 }
 
 fn endpoints(blocks: &[ServerBlock]) -> Vec<Endpoint> {

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod corefile;
 pub mod demo;
 pub mod log;
+pub mod loop_check;
 pub mod reload;
 pub mod run;
 pub mod runtimes;

@@ -119,7 +119,7 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
     let shared = held_by_others(&plan.listeners);
     // Everything that may be in the way is bound before anything is answered.
     let endpoints = Bound::open(&plan.endpoints).map_err(|error| Failure::Other(error.to_string()))?;
-    let service = Service::start(built, &starter)?;
+    let service = Service::start(built.clone(), &starter)?;
     for held in shared {
         let text = format_args!(
             "another process already serves {} and shares its queries; if that is not a takeover, stop it (`{}` names it)",
@@ -139,7 +139,7 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
     if !options.quiet {
         announce(&mut log, &service, &plan);
     }
-    let serving = Serving::new(service, plan, environment, reloader, watch, nodens, template);
+    let serving = Serving::new(service, built, environment, reloader, watch, nodens, template);
     control.block_on(serving.run(endpoints, signals, options, &mut log))
 }
 

@@ -189,6 +189,11 @@ impl Service {
         (taken, refusal)
     }
 
+    /// What the workers show of themselves.
+    pub fn vitals(&self) -> Vec<Arc<Vitals>> {
+        self.workers.iter().map(|worker| Arc::clone(&worker.vitals)).collect()
+    }
+
     /// How many workers there are.
     pub fn worker_count(&self) -> usize {
         self.workers.len()

@@ -82,10 +82,10 @@ fn every_mistake_is_told_at_once_and_what_is_not_there_yet_is_refused_by_name() 
 #[test]
 fn a_good_corefile_passes_the_check_and_what_has_no_effect_is_a_warning() {
     let directory = Directory::create();
-    let path = directory.write("Corefile", ".:5300 {\n    loop\n    forward . 127.0.0.1\n}\n");
+    let path = directory.write("Corefile", ".:5300 {\n    debug\n    forward . 127.0.0.1\n}\n");
     let ended = nodens(&["check", &path]);
     assert_eq!((ended.code, ended.err.len()), (Some(0), 0), "{}", ended.dump());
-    let warning = format!("{path}:2:5: warning: `loop` has no effect: loop detection is not there yet");
+    let warning = format!("{path}:2:5: warning: `debug` has no effect: it changes CoreDNS' own logging");
     assert!(ended.out.contains(&warning), "{}", ended.dump());
     assert!(
         ended.out.last().is_some_and(|line| line.starts_with(&format!("{path}: good; "))),
@@ -97,12 +97,12 @@ fn a_good_corefile_passes_the_check_and_what_has_no_effect_is_a_warning() {
 
     let upstream = world();
     let agent = Agent::start(
-        &COREFILE.replace("errors\n", "errors\n    loop\n"),
+        &COREFILE.replace("errors\n", "errors\n    debug\n"),
         &[("UPSTREAM", &upstream.addr().to_string())],
     );
     let lines = agent.process.stdout_lines();
     let told =
-        lines.iter().filter(|line| line.starts_with("[WARNING] ") && line.contains("`loop` has no effect"));
+        lines.iter().filter(|line| line.starts_with("[WARNING] ") && line.contains("`debug` has no effect"));
     assert_eq!(told.count(), 1, "{lines:?}");
 }
 

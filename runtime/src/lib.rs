@@ -34,5 +34,5 @@ pub use clock::Clock;
 pub use listen::{BindError, BoundListener, Listeners};
 pub use orders::{InForce, Order, Orders};
 pub use turn::{Engine, Framed, Io, Turn};
-pub use vitals::Vitals;
+pub use vitals::{Lookout, Vitals};
 pub use worker::{Runtime, StopSignal, WorkerFailure, WorkerHandle, WorkerSetup, WorkerSpec};

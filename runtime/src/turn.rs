@@ -281,6 +281,7 @@ impl<C: Cache> Engine<C> {
             let mut outcome = None;
             let space = self.scratch.space();
             let asked = self.clients.ask(now, id, |client, message| {
+                self.vitals.lookout.query(message);
                 let result = self.forwarder.handle_query(now, ClientQuery { client, message }, space);
                 matches!(outcome.insert(result), Outcome::Forward)
             });
@@ -349,7 +350,8 @@ impl<C: Cache> Turn<'_, C> {
     /// A datagram from a client. If there is an answer, it is to be sent at once.
     #[inline]
     pub fn datagram(&mut self, client: ClientAddr, message: &[u8]) -> Option<&[u8]> {
-        let Engine { forwarder, scratch, .. } = &mut *self.engine;
+        let Engine { forwarder, scratch, vitals, .. } = &mut *self.engine;
+        vitals.lookout.query(message);
         match forwarder.handle_query(self.now, ClientQuery { client, message }, scratch.space()) {
             Outcome::Answer { len } => Some(&scratch.space()[..len]),
             Outcome::Forward | Outcome::Drop(_) => None,

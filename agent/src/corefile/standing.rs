@@ -71,7 +71,7 @@ const TABLE: &[(&str, &str, Standing)] = &[
     ("log", "class", NotYet),
     ("log", "name scopes", NotYet),
     ("log", "own formats", NotYet),
-    ("loop", "", NoEffect("loop detection is not there yet")),
+    ("loop", "", Supported),
     ("nodens", "", Supported),
     ("nodens", "workers", Supported),
     ("nodens", "runtime", Supported),

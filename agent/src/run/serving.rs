@@ -11,17 +11,18 @@ use std::time::{Duration, Instant};
 
 use nodens_core::Seed;
 use nodens_core::rng::Rng;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{sleep, sleep_until};
 
 use super::filler::{Filler, TEMPLATE_PERIOD};
 use super::signals::Signals;
 use super::{AgentLog, Failure, drain, last_words, say_all, tend};
 use crate::admin::{AdminServer, Bound, Endpoint, Readiness, probe};
-use crate::build_config::{Environment, Plan};
+use crate::build_config::{Built, Environment};
 use crate::cli::RunOptions;
 use crate::corefile::config::{NodensOptions, ReloadOptions};
 use crate::log::Level;
+use crate::loop_check::{self, Check, Found};
 use crate::reload::{Loaded, Reloader, pause};
 use crate::service::{Service, entropy};
 
@@ -30,7 +31,7 @@ const SOCKETS: &str = "sockets";
 
 pub(super) struct Serving<'a> {
     service: Service,
-    plan: Plan,
+    built: Built,
     environment: Environment<'a>,
     reloader: Reloader,
     watch: Option<ReloadOptions>,
@@ -47,12 +48,13 @@ enum Wake {
     Reload,
     Look,
     Template,
+    Loops(Vec<Found>),
 }
 
 impl<'a> Serving<'a> {
     pub(super) fn new(
         service: Service,
-        plan: Plan,
+        built: Built,
         environment: Environment<'a>,
         reloader: Reloader,
         watch: Option<ReloadOptions>,
@@ -62,7 +64,7 @@ impl<'a> Serving<'a> {
         // Only the moment of the next look depends on it.
         let chance = Rng::new(&entropy().unwrap_or(Seed([0; 32])));
         let probes = Vec::new();
-        Serving { service, plan, environment, reloader, watch, started_with, template, probes, chance }
+        Serving { service, built, environment, reloader, watch, started_with, template, probes, chance }
     }
 
     /// Serves until it is told to end.
@@ -101,7 +103,7 @@ impl<'a> Serving<'a> {
 
         self.until_told_to_end(&mut admin, &mut signals, log).await?;
         readiness.stop();
-        let lameduck = self.plan.lameduck;
+        let lameduck = self.built.plan.lameduck;
         log.say(Level::Info, format_args!("told to end{}", Rest(lameduck)));
         log.tick(Instant::now());
         tokio::select! {
@@ -122,6 +124,7 @@ impl<'a> Serving<'a> {
         log: &mut AgentLog,
     ) -> Result<(), Failure> {
         let mut look_at = self.next_look();
+        let mut checking = self.check_for_loops();
         let mut fill_in_at = self.template.is_some().then(|| Instant::now() + TEMPLATE_PERIOD);
         loop {
             let wake = async {
@@ -130,27 +133,38 @@ impl<'a> Serving<'a> {
                     () = signals.reload.next() => Wake::Reload,
                     () = reached(look_at) => Wake::Look,
                     () = reached(fill_in_at) => Wake::Template,
+                    found = finished(&mut checking) => Wake::Loops(found),
                 }
             };
-            match tend(&mut self.service, log, wake).await? {
+            let reloaded = match tend(&mut self.service, log, wake).await? {
                 Wake::Stop => return Ok(()),
                 Wake::Reload => {
                     if let Some(template) = &mut self.template {
                         template.again(log);
                     }
-                    self.reload(admin, true, log).await;
+                    let reloaded = self.reload(admin, true, log).await;
                     look_at = self.next_look();
+                    reloaded
                 }
                 Wake::Look => {
-                    self.reload(admin, false, log).await;
+                    let reloaded = self.reload(admin, false, log).await;
                     look_at = self.next_look();
+                    reloaded
                 }
                 Wake::Template => {
                     fill_in_at = Some(Instant::now() + TEMPLATE_PERIOD);
-                    if self.template.as_mut().is_some_and(|template| template.again(log)) {
-                        self.reload(admin, true, log).await;
-                    }
+                    let changed = self.template.as_mut().is_some_and(|template| template.again(log));
+                    changed && self.reload(admin, true, log).await
                 }
+                Wake::Loops(found) => {
+                    self.refuse(found, log).await;
+                    false
+                }
+            };
+            if reloaded {
+                // What is found out about the old configuration's upstreams means nothing any more.
+                checking.into_iter().for_each(|check| check.abort());
+                checking = self.check_for_loops();
             }
             log.tick(Instant::now());
         }
@@ -160,15 +174,44 @@ impl<'a> Serving<'a> {
         self.watch.map(|watch| Instant::now() + pause(watch, &mut self.chance))
     }
 
-    /// Takes the Corefile as it is now; if nobody asked, only if it has changed.
-    async fn reload(&mut self, admin: &mut AdminServer, asked: bool, log: &mut AgentLog) {
+    fn check_for_loops(&mut self) -> Option<JoinHandle<Vec<Found>>> {
+        let checks = self.built.plan.loop_checks.clone();
+        let chance = Rng::new(&self.chance.child());
+        (!checks.is_empty()).then(|| tokio::spawn(loop_check::find(checks, self.service.vitals(), chance)))
+    }
+
+    /// Asks these upstreams no more, until the next reload.
+    async fn refuse(&mut self, found: Vec<Found>, log: &mut AgentLog) {
+        if found.is_empty() {
+            return;
+        }
+        for Found { check, name } in found {
+            let Check { zone, apex, upstream, address, .. } = check;
+            let text = format_args!(
+                "plugin/loop: Loop ({address} -> nodens) detected for zone \"{apex}\"; {address} is not asked any more, \
+                 name a server that does not ask this node. Query: \"HINFO {name}\""
+            );
+            log.say(Level::Error, text);
+            let rules = &mut self.built.config.zones[zone].forward;
+            if let Some(forward) = rules {
+                forward.upstreams.retain(|asked| *asked != upstream);
+            }
+            rules.take_if(|forward| forward.upstreams.is_empty());
+        }
+        if let Err(error) = self.service.reconfigure(self.built.clone()).await {
+            log.say(Level::Error, format_args!("plugin/loop: the upstream is still asked: {error}"));
+        }
+    }
+
+    /// Takes the Corefile as it is now; if nobody asked, only if it has changed. Returns whether another is in force.
+    async fn reload(&mut self, admin: &mut AdminServer, asked: bool, log: &mut AgentLog) -> bool {
         // The workers there are get the new configuration.
         let workers = u16::try_from(self.service.worker_count()).ok();
         let environment = Environment { workers, ..self.environment };
         let read = if asked {
             self.reloader.read(&environment)
         } else {
-            let Some(read) = self.reloader.look(&environment) else { return };
+            let Some(read) = self.reloader.look(&environment) else { return false };
             read
         };
         log.say(Level::Info, "Reloading");
@@ -180,7 +223,7 @@ impl<'a> Serving<'a> {
                 Err(if errors == 1 { "one mistake".to_owned() } else { format!("{errors} mistakes") })
             }
         };
-        match applied {
+        match &applied {
             Ok(()) => log.say(Level::Info, "Reloading complete"),
             Err(why) => {
                 self.service.figures.control.reloads_failed.add(1);
@@ -188,6 +231,7 @@ impl<'a> Serving<'a> {
                 log.say(Level::Error, format_args!("{text}: {why}"));
             }
         }
+        applied.is_ok()
     }
 
     async fn apply(
@@ -199,6 +243,7 @@ impl<'a> Serving<'a> {
         let Loaded { built, warnings, watch, nodens } = loaded;
         say_all(log, Level::Warning, &warnings);
         let plan = built.plan.clone();
+        let copy = built.clone();
         // What may fail comes first.
         let endpoints = Bound::open(&admin.missing(&plan.endpoints)).map_err(|error| error.to_string())?;
         self.service.reconfigure(built).await.map_err(|error| error.to_string())?;
@@ -210,7 +255,7 @@ impl<'a> Serving<'a> {
         for what in needs_restart(&self.started_with, &nodens, &self.environment) {
             log.say(Level::Warning, format_args!("`{what}` in the Corefile is changed by a restart only"));
         }
-        self.plan = plan;
+        self.built = copy;
         self.watch = watch;
         Ok(())
     }
@@ -237,6 +282,13 @@ fn needs_restart(
         ("cache_bytes", then.cache_bytes != now.cache_bytes),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()
+}
+
+async fn finished(checking: &mut Option<JoinHandle<Vec<Found>>>) -> Vec<Found> {
+    let Some(check) = checking else { return pending().await };
+    let found = check.await.unwrap_or_default();
+    *checking = None;
+    found
 }
 
 async fn reached(time: Option<Instant>) {
