@@ -126,7 +126,7 @@ pub fn send_now(socket: &impl AsFd, message: &[u8]) -> io::Result<usize> {
 
 /// To be called before a client's connection is closed. A socket that is closed with bytes in it that nobody read answers with a
 /// reset, and a reset may overtake answers that are still on their way. So the end is announced first, and what has
-/// come in is taken out; at most [`LAST_READ_MAX`] of it, for a client that goes on sending gets its reset all the same.
+/// come in is taken out; at most `LAST_READ_MAX` of it, for a client that goes on sending gets its reset all the same.
 pub fn part(socket: &impl AsFd) {
     let socket = SockRef::from(socket);
     // A connection that is gone already needs neither.
