@@ -224,8 +224,10 @@ async fn tend<S: LineSink, T>(
             done = &mut until => return Ok(done),
             _ = events.tick() => {
                 take_events(service, log);
-                if let Some(failure) = service.dead_worker() {
-                    return Err(Failure::Other(failure.to_string()));
+                match service.tend_workers() {
+                    Some(Ok(replaced)) => log.say(Level::Warning, replaced),
+                    Some(Err(failure)) => return Err(Failure::Other(failure.to_string())),
+                    None => {}
                 }
                 if told.elapsed() >= LOG_TICK {
                     told = Instant::now();

@@ -13,7 +13,7 @@ use std::io;
 use nodens_cache::SharedCache;
 #[cfg(any(feature = "tokio", feature = "uring"))]
 use nodens_runtime::Runtime;
-use nodens_runtime::{WorkerHandle, WorkerSpec};
+use nodens_runtime::{WorkerFailure, WorkerHandle, WorkerSpec};
 
 use crate::corefile::config::RuntimeChoice;
 
@@ -40,6 +40,24 @@ pub fn choose(choice: RuntimeChoice) -> Result<Starter, String> {
         RuntimeChoice::Tokio => tokio("asked for"),
         RuntimeChoice::Auto => uring("io_uring works here").or_else(|why| tokio(&why)),
     }
+}
+
+/// The runtime for a worker whose own has failed it; `None`: that is not what it died of, or there is no other.
+pub fn instead_after(failure: &WorkerFailure) -> Option<Starter> {
+    if !is_ring_failure(failure) {
+        return None;
+    }
+    tokio(&failure.to_string()).ok()
+}
+
+#[cfg(feature = "uring")]
+fn is_ring_failure(failure: &WorkerFailure) -> bool {
+    matches!(failure, WorkerFailure::Io { error, .. } if nodens_runtime_uring::ring_error(error).is_some())
+}
+
+#[cfg(not(feature = "uring"))]
+fn is_ring_failure(_: &WorkerFailure) -> bool {
+    false
 }
 
 #[cfg(feature = "uring")]

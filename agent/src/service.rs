@@ -18,17 +18,17 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use nodens_cache::SharedCache;
 use nodens_core::rng::Rng;
-use nodens_core::{Config, Event, Seed, Stats};
+use nodens_core::{Config, Event, Seed};
 use nodens_runtime::descriptors::{nofile_wanted, paths_per_worker, raise_nofile};
 use nodens_runtime::worker::EVENTS_MAX;
 use nodens_runtime::{
-    BindError, ClientLimits, Clock, InForce, Listeners, Vitals, WorkerFailure, WorkerHandle, WorkerSpec,
+    BindError, ClientLimits, Clock, InForce, Listeners, WorkerFailure, WorkerHandle, WorkerSpec,
 };
 
 use crate::admin::metrics::Control;
 use crate::build_config::{Built, Plan};
-use crate::runtimes::Starter;
-use figures::Current;
+use crate::runtimes::{self, Starter};
+use figures::{Counts, Current};
 use places::Places;
 
 pub use figures::Figures;
@@ -53,7 +53,10 @@ pub struct Service {
     places: Places,
     /// The limit of open files.
     nofile: u64,
+    cache: Arc<SharedCache>,
     workers: Vec<WorkerHandle>,
+    /// What drives each of them.
+    runtimes: Vec<&'static str>,
     events: Vec<Receiver<Event>>,
 }
 
@@ -104,6 +107,7 @@ impl Service {
         let cache = Arc::new(SharedCache::new(cache_bytes, &chance.child()));
         let config = Arc::new(ArcSwap::from_pointee(config));
         let mut workers = start_workers(starter, &config, &cache, listeners, &mut chance)?;
+        let runtimes = vec![starter.name; workers.len()];
         let events = workers.iter_mut().filter_map(WorkerHandle::take_events).collect();
         let figures = Arc::new(Figures {
             control: Control::default(),
@@ -112,15 +116,15 @@ impl Service {
                 config: config.load_full(),
                 probes_health: probes_health(&plan),
                 labels: plan.labels,
-                workers: counters(&workers),
+                workers: counters(&workers, &runtimes),
             }),
-            cache,
+            cache: Arc::clone(&cache),
             clock: Clock::system(),
-            runtime: starter.name,
             started: SystemTime::now(),
         });
         let places = Places::new(&plan.listeners);
-        Ok(Service { addresses, runtime: starter.name, figures, config, places, nofile, workers, events })
+        let runtime = starter.name;
+        Ok(Service { addresses, runtime, figures, config, places, nofile, cache, workers, runtimes, events })
     }
 
     /// Gives all workers another configuration, which must have been built for as many workers as there are. Once it returns,
@@ -157,7 +161,7 @@ impl Service {
             config,
             probes_health: probes_health(&plan),
             labels: plan.labels,
-            workers: counters(&self.workers),
+            workers: counters(&self.workers, &self.runtimes),
         }));
         Ok(())
     }
@@ -207,13 +211,52 @@ impl Service {
         }
     }
 
-    /// A worker that ended although nobody asked it to.
-    pub fn dead_worker(&mut self) -> Option<WorkerFailure> {
+    /// Looks for a worker that ended although nobody asked it to. One whose ring failed is replaced by another on the other runtime:
+    /// the sockets are bound anew, its peers never stopped serving, and the text says so. Anything else is the end.
+    pub fn tend_workers(&mut self) -> Option<Result<String, WorkerFailure>> {
         let index = self.workers.iter().position(WorkerHandle::is_finished)?;
-        let worker = self.workers.swap_remove(index);
-        let id = worker.id;
+        let dead = self.workers.remove(index);
+        let runtime = self.runtimes.remove(index);
+        drop(self.events.remove(index));
+        let (id, stats, vitals) = (dead.id, Arc::clone(&dead.stats), Arc::clone(&dead.vitals));
         let gone = || WorkerFailure::Io { id, error: io::Error::other("its thread ended") };
-        Some(worker.join().err().unwrap_or_else(gone))
+        let failure = dead.join().err().unwrap_or_else(gone);
+        let Some(starter) = runtimes::instead_after(&failure) else { return Some(Err(failure)) };
+        let mut worker = match self.start_another(id, &starter) {
+            Ok(worker) => worker,
+            Err(error) => {
+                return Some(Err(WorkerFailure::Io { id, error: io::Error::other(error.to_string()) }));
+            }
+        };
+        self.events.extend(worker.take_events());
+        self.workers.push(worker);
+        self.runtimes.push(starter.name);
+        let current = self.figures.current.load_full();
+        let mut workers = counters(&self.workers, &self.runtimes);
+        let ended = Counts { stats, vitals, runtime, ended: true };
+        workers.extend(current.workers.iter().filter(|counts| counts.ended).cloned().chain([ended]));
+        self.figures.current.store(Arc::new(Current {
+            config: Arc::clone(&current.config),
+            labels: current.labels.clone(),
+            probes_health: current.probes_health,
+            workers,
+        }));
+        Some(Ok(format!("{failure}; worker {id} goes on with runtime {}", starter.name)))
+    }
+
+    fn start_another(&self, id: usize, starter: &Starter) -> Result<WorkerHandle, StartError> {
+        let listeners =
+            Listeners::bind_at(&self.places.open(&self.addresses), 1).map_err(StartError::Bind)?;
+        let spec = WorkerSpec {
+            id,
+            config: Arc::clone(&self.config),
+            cache: Arc::clone(&self.cache),
+            seed: entropy().map_err(|error| StartError::System("cannot read /dev/urandom", error))?,
+            listeners: listeners.into_workers().into_iter().flatten().collect(),
+            clients: ClientLimits::per_worker(self.workers.len() + 1),
+            clock: Clock::system(),
+        };
+        (starter.start)(spec).map_err(|error| StartError::System("cannot start a worker", error))
     }
 
     /// Asks all workers to finish what they have begun.
@@ -243,8 +286,14 @@ fn limit_paths(config: &mut Config, plan: &Plan, nofile: u64) -> Result<(), Star
     Ok(())
 }
 
-fn counters(workers: &[WorkerHandle]) -> Vec<(Arc<Stats>, Arc<Vitals>)> {
-    workers.iter().map(|worker| (Arc::clone(&worker.stats), Arc::clone(&worker.vitals))).collect()
+fn counters(workers: &[WorkerHandle], runtimes: &[&'static str]) -> Vec<Counts> {
+    let counts = |(worker, runtime): (&WorkerHandle, &&'static str)| Counts {
+        stats: Arc::clone(&worker.stats),
+        vitals: Arc::clone(&worker.vitals),
+        runtime,
+        ended: false,
+    };
+    workers.iter().zip(runtimes).map(counts).collect()
 }
 
 fn probes_health(plan: &Plan) -> bool {
@@ -285,3 +334,6 @@ pub(crate) fn entropy() -> io::Result<Seed> {
     std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
     Ok(Seed(seed))
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,8 +50,6 @@ pub struct Snapshot<'a> {
     pub health: Option<&'a HealthProbe>,
     /// What was built.
     pub build: Build<'a>,
-    /// The runtime that drives the sockets: `tokio` or `uring`.
-    pub runtime: &'a str,
     /// This process, as the kernel sees it.
     pub process: Process,
 }
@@ -63,8 +61,10 @@ pub struct Worker {
     pub stats: Arc<Stats>,
     /// The counters of its sockets.
     pub vitals: Arc<Vitals>,
-    /// How long ago it last went around its loop.
-    pub heartbeat_age: Duration,
+    /// How long ago it last went around its loop; `None`: it has ended and another has taken its place. Its counts remain.
+    pub heartbeat_age: Option<Duration>,
+    /// What drives its sockets: `tokio` or `uring`.
+    pub runtime: &'static str,
 }
 
 /// The version labels.

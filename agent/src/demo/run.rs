@@ -58,7 +58,7 @@ async fn serve(mut service: Service) -> Result<(), Failure> {
         };
         // Whoever closed our output does not want the line; Ctrl-C still ends the demo.
         let _ = super::status::show(&stats, &mut out, terminal, over).await;
-        service.dead_worker()
+        service.tend_workers().and_then(Result::err)
     };
     if let Some(failure) = died {
         return Err(Failure::Other(failure.to_string()));

@@ -19,8 +19,18 @@ pub(super) struct Current {
     /// What the workers run.
     pub(super) config: Arc<Config>,
     pub(super) labels: Labels,
-    pub(super) workers: Vec<(Arc<Stats>, Arc<Vitals>)>,
+    pub(super) workers: Vec<Counts>,
     pub(super) probes_health: bool,
+}
+
+/// The counters of one worker.
+#[derive(Clone)]
+pub(super) struct Counts {
+    pub(super) stats: Arc<Stats>,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) runtime: &'static str,
+    /// Another worker has taken its place; what it counted still counts.
+    pub(super) ended: bool,
 }
 
 /// The numbers of a service; may be read from any thread at any time.
@@ -32,7 +42,6 @@ pub struct Figures {
     pub(super) current: ArcSwap<Current>,
     pub(super) cache: Arc<SharedCache>,
     pub(super) clock: Clock,
-    pub(super) runtime: &'static str,
     pub(super) started: SystemTime,
 }
 
@@ -44,10 +53,11 @@ impl Figures {
         let workers: Vec<_> = current
             .workers
             .iter()
-            .map(|(stats, vitals)| Worker {
-                stats: Arc::clone(stats),
-                vitals: Arc::clone(vitals),
-                heartbeat_age: vitals.silent_for(now),
+            .map(|counts| Worker {
+                stats: Arc::clone(&counts.stats),
+                vitals: Arc::clone(&counts.vitals),
+                heartbeat_age: (!counts.ended).then(|| counts.vitals.silent_for(now)),
+                runtime: counts.runtime,
             })
             .collect();
         crate::admin::render(&Snapshot {
@@ -62,14 +72,13 @@ impl Figures {
                 revision: option_env!("NODENS_REVISION").unwrap_or(""),
                 rustc: concat!("rustc ", env!("CARGO_PKG_RUST_VERSION")),
             },
-            runtime: self.runtime,
             process: Process::read(self.started),
         })
     }
 
     /// The counters of all workers.
     pub fn stats(&self) -> Vec<Arc<Stats>> {
-        self.current.load().workers.iter().map(|(stats, _)| Arc::clone(stats)).collect()
+        self.current.load().workers.iter().map(|counts| Arc::clone(&counts.stats)).collect()
     }
 
     fn cache_usage(&self) -> CacheUsage {

@@ -40,6 +40,15 @@ impl Places {
         Places(addresses.iter().map(|wanted| Place { wanted: *wanted, is_open: true }).collect())
     }
 
+    /// What is served now: places and addresses. Where a port was the kernel's choice, `bound` has it.
+    pub(super) fn open(&self, bound: &[SocketAddr]) -> Vec<(usize, SocketAddr)> {
+        let real = |index: usize, wanted: SocketAddr| {
+            if wanted.port() == 0 { bound.get(index).copied().unwrap_or(wanted) } else { wanted }
+        };
+        let open = self.0.iter().enumerate().filter(|(_, place)| place.is_open);
+        open.map(|(index, place)| (index, real(index, place.wanted))).collect()
+    }
+
     /// Puts the listeners of `config` and `labels`, which are those of `addresses` in their order, to their places, beside what is
     /// left of `running`.
     pub(super) fn arrange(

@@ -91,10 +91,16 @@ pub(super) fn write(snapshot: &Snapshot<'_>, out: &mut Exposition) {
         "How long ago a worker last went around its loop.",
     );
     for (i, worker) in workers.iter().enumerate() {
-        family.sample(&[("worker", &i.to_string())], worker.heartbeat_age.as_secs_f64());
+        if let Some(age) = worker.heartbeat_age {
+            family.sample(&[("worker", &i.to_string())], age.as_secs_f64());
+        }
     }
-    out.family(Kind::Gauge, "nodens_runtime", "Always 1; the label names what drives the sockets.")
-        .sample(&[("name", snapshot.runtime)], 1);
+    let mut family =
+        out.family(Kind::Gauge, "nodens_runtime", "Workers by what drives their sockets: epoll or io_uring.");
+    for name in ["tokio", "uring"] {
+        let count = workers.iter().filter(|w| w.runtime == name && w.heartbeat_age.is_some()).count();
+        family.sample(&[("name", name)], count);
+    }
     let lost = sum(workers, |s| Some(&s.events_lost)) + vital(workers, |v| &v.events_dropped);
     out.counter(
         "nodens_log_events_lost_total",

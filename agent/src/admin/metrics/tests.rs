@@ -66,7 +66,8 @@ impl World {
         let worker = || Worker {
             stats: Arc::new(Stats::new(&config)),
             vitals: Arc::default(),
-            heartbeat_age: Duration::from_millis(20),
+            heartbeat_age: Some(Duration::from_millis(20)),
+            runtime: "tokio",
         };
         World {
             workers: vec![worker(), worker()],
@@ -87,7 +88,6 @@ impl World {
             control: &self.control,
             health: Some(&self.health),
             build: Build { version: "0.1.0", revision: "abc", rustc: "rustc 1.95.0" },
-            runtime: "tokio",
             process: Process::default(),
         })
     }
@@ -228,7 +228,8 @@ fn what_the_process_says_about_itself_is_there() {
     assert_eq!(parsed.value("coredns_build_info", &build), Some(1.0));
     assert_eq!(parsed.value("coredns_panics_total", &[]), Some(0.0));
     assert_eq!(parsed.value("coredns_health_request_duration_seconds_count", &[]), Some(1.0));
-    assert_eq!(parsed.value("nodens_runtime", &[("name", "tokio")]), Some(1.0));
+    assert_eq!(parsed.value("nodens_runtime", &[("name", "tokio")]), Some(2.0));
+    assert_eq!(parsed.value("nodens_runtime", &[("name", "uring")]), Some(0.0));
     assert_eq!(parsed.value("nodens_log_events_lost_total", &[]), Some(3.0));
     assert_eq!(parsed.value("nodens_tcp_connections_closed_total", &[("reason", "idle")]), Some(4.0));
     assert_eq!(parsed.value("nodens_queries_dropped_total", &[("reason", "response")]), Some(1.0));
