@@ -4,12 +4,13 @@
 #   make lint    format, clippy, docs, file sizes, dependency rules
 #   make demo    cargo run --release -- demo
 #   make loom    the models of the shared cache
+#   make soak    longer evidence, run by hand, written down in docs/evidence/
 #   make tools   Debian's programs that the tests talk to (nsd, kdig, dig); needs root, else it says what is missing
 
 SHELL := /bin/bash
 SUITE := .ci/suite
 
-.PHONY: test lint demo loom tools fmt
+.PHONY: test lint demo loom tools fmt soak instructions
 
 test: tools
 	$(SUITE) "unit and integration tests" cargo test --locked --workspace --all-targets
@@ -37,3 +38,16 @@ fmt:
 
 tools:
 	@.ci/tools
+
+# Longer evidence, by hand; see docs/evidence/.
+soak:
+	$(SUITE) "1000 random Corefiles under load, on each runtime" env NODENS_TEST_MUTATIONS=1000 NODENS_TEST_RUNTIME=tokio cargo test --locked --release -p nodens --test e2e_reload random_ -- --nocapture
+	$(SUITE) "the same on io_uring" env NODENS_TEST_MUTATIONS=1000 NODENS_TEST_RUNTIME=uring cargo test --locked --release -p nodens --test e2e_reload random_ -- --nocapture
+	$(SUITE) "upstreams that fall silent, the long forms" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens --test e2e_loss -- --nocapture
+	$(SUITE) "the agent's tests on tokio alone" cargo test --locked -p nodens --no-default-features --features tokio
+	$(SUITE) "the agent's tests on io_uring alone" cargo test --locked -p nodens --no-default-features --features uring
+	@.ci/suite --summary
+
+# Instructions per cached answer against the committed figures; needs valgrind.
+instructions:
+	benches/instructions

@@ -22,7 +22,7 @@ use nodens_core::{Config, Event, Seed};
 use nodens_runtime::descriptors::{nofile_wanted, paths_per_worker, raise_nofile};
 use nodens_runtime::worker::EVENTS_MAX;
 use nodens_runtime::{
-    BindError, ClientLimits, Clock, InForce, Listeners, WorkerFailure, WorkerHandle, WorkerSpec,
+    BindError, ClientLimits, Clock, InForce, Listeners, Vitals, WorkerFailure, WorkerHandle, WorkerSpec,
 };
 
 use crate::admin::metrics::Control;
