@@ -8,7 +8,7 @@
 //! | refused or not sent | the next upstream at once; the same one after [`PACE`] |
 //! | an established connection ended | ask the same upstream again at once: it is nobody's fault and counts as nothing |
 //! | a truncated answer | the same upstream over TCP |
-//! | every attempt refused, [`Lookup::connects_max`] reached | the lookup fails |
+//! | every attempt refused, `connects_max` reached | the lookup fails |
 //!
 //! Over UDP, a new socket with a random port for every attempt makes a forged reply a guess of port and ID together (RFC 5452
 //! §9.2), and escapes connection-tracking entries that lead to a dead Pod (reliability.md F5).
