@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use nodens_runtime::descriptors::raise_nofile;
-use nodens_testkit::msg::rcode::{NOERROR, SERVFAIL};
+use nodens_testkit::msg::rcode::{NOERROR, REFUSED, SERVFAIL};
 use nodens_testkit::{Action, Query, Reply, TcpClient, UdpClient, Upstream, answers};
 
 use support::{Agent, COREFILE, PATIENCE, WORKERS, eventually, report};
@@ -141,4 +141,16 @@ fn queries_on_one_tcp_connection_do_not_wait_for_each_other() {
     }
     let ids = [(); 2].map(|()| Reply::parse(&client.recv_framed(PATIENCE).expect("an answer")).id);
     assert_eq!(ids, [2, 1]);
+}
+
+#[test]
+fn l17_a_reverse_zone_with_a_prefix_is_served_whole_and_no_further() {
+    let upstream = Upstream::start(answers(|query| query.response().answer("@ 60 IN PTR pod.example.")));
+    let agent = Agent::start(
+        &COREFILE.replace(".:{$DNS}", "10.0.0.0/15:{$DNS}"),
+        &[("UPSTREAM", &upstream.addr().to_string())],
+    );
+    let ask = |name: &str| agent.udp(&Query::new(name, "PTR")).rcode;
+    assert_eq!((ask("7.0.0.10.in-addr.arpa."), ask("7.0.1.10.in-addr.arpa.")), (NOERROR, NOERROR));
+    assert_eq!(ask("7.0.2.10.in-addr.arpa."), REFUSED);
 }

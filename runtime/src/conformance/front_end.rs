@@ -422,6 +422,18 @@ pub fn l03_rfc2181_9_additional_data_may_be_missing_without_tc<R: Runtime>() {
     );
 }
 
+pub fn l04_our_maximum_holds_for_a_client_that_takes_more<R: Runtime>() {
+    let row = Row::start::<R>(|query| {
+        (0..199).fold(query.response().answer("@ 60 IN SRV 1 1 1 a.example."), |response, n| {
+            response.additional(&format!("s{n}.example. 60 IN SRV 1 1 1 a.example."))
+        })
+    });
+    let reply = row.bench.ask(&Query::new("www.example.", "SRV").edns(4096));
+    assert!(reply.raw_len <= 1232, "{} bytes", reply.raw_len);
+    assert_eq!((reply.tc, reply.answers.len()), (false, 1), "only additional data is missing");
+    assert!(reply.additional.len() > 10);
+}
+
 pub fn l07_an_answer_that_fits_exactly_is_whole<R: Runtime>() {
     let row = Row::start::<R>(|query| {
         (0..50).fold(query.response(), |r, n| r.answer(&format!("@ 60 IN A 192.0.2.{n}")))
@@ -435,7 +447,7 @@ pub fn l07_an_answer_that_fits_exactly_is_whole<R: Runtime>() {
     assert_eq!((short.tc, short.answers.len()), (true, 49));
 }
 
-pub fn r6_an_extended_rcode_is_servfail_without_edns<R: Runtime>() {
+pub fn g22_r6_an_extended_rcode_is_servfail_without_edns<R: Runtime>() {
     // BADCOOKIE from an upstream, which takes an OPT to say.
     let row = Row::start::<R>(|query| query.response().edns(1232, false).rcode(23));
     assert_eq!(row.bench.ask(&a_query().edns(1232)).rcode, 23);

@@ -242,7 +242,7 @@ fn option_is_dropped<R: Runtime>(code: u16, data: &[u8]) {
     assert_eq!(row.asked(), 1, "option {code} separates");
 }
 
-pub fn b22_known_options_are_not_echoed<R: Runtime>() {
+pub fn b22_l12_known_options_are_not_echoed<R: Runtime>() {
     for (code, data) in [(COOKIE, &b"12345678"[..]), (PADDING, &[0; 16]), (TCP_KEEPALIVE, &[])] {
         option_is_dropped::<R>(code, data);
     }
