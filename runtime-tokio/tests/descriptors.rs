@@ -21,6 +21,14 @@ fn without_descriptors_udp_hits_go_on_misses_fail_at_once_and_connections_wait()
         (Query::new("hit.example.", "A").bytes(), Query::new("miss.example.", "A").bytes());
     let udp = UdpClient::new();
     assert!(udp.ask(server.addr, &cached, LONG).is_some());
+    // The socket to the upstream must be gone before descriptors are counted, or there is one left later on.
+    let settled = || {
+        let count = || std::fs::read_dir("/proc/self/fd").expect("proc").count();
+        let before = count();
+        std::thread::sleep(Duration::from_millis(100));
+        before == count()
+    };
+    assert!(server.wait_until(|s| s.sum(|stats| &stats.paths) == 0 && settled()));
 
     // The clients share the process, so they get their descriptors first.
     let clients: Vec<Socket> =
