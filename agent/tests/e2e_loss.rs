@@ -6,13 +6,15 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nodens_testkit::msg::rcode::NOERROR;
-use nodens_testkit::{Query, Reply, UdpClient, Upstream, answers};
+use nodens_testkit::{Action, Query, Reply, UdpClient, Upstream, answers};
 
 use support::{Agent, COREFILE, PATIENCE, report, run, skip, tool};
 
@@ -85,22 +87,25 @@ impl Flow {
         flow
     }
 
+    fn percentile(&self, percent: usize) -> Duration {
+        let mut took: Vec<_> = self.took.iter().map(|(_, took)| *took).collect();
+        took.sort_unstable();
+        took[(took.len() * percent).div_ceil(100).max(1) - 1]
+    }
+
     fn slowest(&self) -> Duration {
         self.took.iter().map(|(_, took)| *took).max().unwrap_or_default()
     }
 
     fn report(&self, what: &str) {
-        let mut took: Vec<_> = self.took.iter().map(|(_, took)| *took).collect();
-        took.sort_unstable();
-        let at = |percent: usize| took[(took.len() * percent).div_ceil(100).max(1) - 1];
         report(&format!(
             "{what}: {} queries, {} lost, {} failed, median {:?}, p99 {:?}, slowest {:?}",
-            took.len(),
+            self.took.len(),
             self.lost,
             self.failed.len(),
-            at(50),
-            at(99),
-            at(100)
+            self.percentile(50),
+            self.percentile(99),
+            self.slowest()
         ));
     }
 
@@ -199,7 +204,7 @@ fn one_of_two_is_silent(transport: &str) {
     let (first, second) = (upstream(), upstream());
     let agent = start(&corefile(2, transport), &[&first, &second]);
     let (dns, outage) = (agent.dns, seconds(3, 9));
-    let count = ((outage.as_secs() + 2) * 50) as u32;
+    let count = if is_set(LONG) { 1000 } else { 250 };
     let clients = thread::spawn(move || Flow::ask(dns, "n{n}.example.", count, Duration::from_millis(20)));
     thread::sleep(Duration::from_secs(1));
     first.pause();
@@ -218,6 +223,33 @@ fn one_of_two_upstreams_silent_over_udp() {
 #[test]
 fn one_of_two_upstreams_silent_over_tcp() {
     one_of_two_is_silent("force_tcp");
+}
+
+/// Strictly one answer after the other on each connection, 20 ms each, as CoreDNS works.
+fn serial_upstream() -> Upstream {
+    const WORK: Duration = Duration::from_millis(20);
+    let busy_until: Mutex<HashMap<Option<usize>, Instant>> = Mutex::default();
+    Upstream::start(move |query| {
+        let mut busy_until = busy_until.lock().expect("no panic");
+        let now = Instant::now();
+        let until = busy_until.get(&query.connection).map_or(now, |until| now.max(*until)) + WORK;
+        busy_until.insert(query.connection, until);
+        let answer = query.response().answer("@ 60 IN A 192.0.2.1").bytes();
+        vec![Action::Delay(until - now), Action::Send(answer)]
+    })
+}
+
+#[test]
+fn a_serial_upstream_under_1000_misses_a_second_holds_up_nobody() {
+    let upstream = serial_upstream();
+    let agent = start(&corefile(1, "force_tcp"), &[&upstream]);
+    let (count, gap) = if is_set(LONG) { (5000, 1) } else { (500, 2) };
+    let flow = Flow::ask(agent.dns, "n{n}.example.", count, Duration::from_millis(gap));
+    flow.expect(&format!("serial upstream, 20 ms each, {} misses/s", 1000 / gap));
+    // The short form runs on machines that are busy with other tests, and half of it is the pool's first steps.
+    let (percent, most_ms) = if is_set(LONG) { (99, 60) } else { (50, 100) };
+    let took = flow.percentile(percent);
+    assert!(took < Duration::from_millis(most_ms), "p{percent} {took:?}");
 }
 
 /// Resident memory, now and at most, in KiB.
