@@ -1,4 +1,5 @@
 //! The choice of a runtime by the real binary: io_uring where it may be used, epoll where a container's seccomp profile forbids it.
+#![cfg(all(feature = "tokio", feature = "uring"))]
 
 mod support;
 
