@@ -1,0 +1,1 @@
+//! Scripted worlds: a reader for a subset of the `.rpl` scenario language.
