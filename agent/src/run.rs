@@ -229,6 +229,7 @@ async fn tend<S: LineSink, T>(
                     Some(Err(failure)) => return Err(Failure::Other(failure.to_string())),
                     None => {}
                 }
+                service.tend_orders().iter().for_each(|line| log.say(Level::Error, line));
                 if told.elapsed() >= LOG_TICK {
                     told = Instant::now();
                     log.tick(told);

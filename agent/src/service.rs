@@ -57,6 +57,9 @@ pub struct Service {
     workers: Vec<WorkerHandle>,
     /// What drives each of them.
     runtimes: Vec<&'static str>,
+    /// Orders that are not answered yet, with the number of their worker.
+    open_orders: Vec<(usize, InForce)>,
+    order_patience: Duration,
     events: Vec<Receiver<Event>>,
 }
 
@@ -124,12 +127,26 @@ impl Service {
         });
         let places = Places::new(&plan.listeners);
         let runtime = starter.name;
-        Ok(Service { addresses, runtime, figures, config, places, nofile, cache, workers, runtimes, events })
+        Ok(Service {
+            addresses,
+            runtime,
+            figures,
+            config,
+            places,
+            nofile,
+            cache,
+            workers,
+            runtimes,
+            open_orders: Vec::new(),
+            order_patience: ORDER_PATIENCE,
+            events,
+        })
     }
 
-    /// Gives all workers another configuration, which must have been built for as many workers as there are. Once it returns,
-    /// nothing is answered by the old one. After an error the old one is in force as before.
-    pub async fn reconfigure(&mut self, built: Built) -> Result<(), StartError> {
+    /// Gives all workers another configuration, which must have been built for as many workers as there are. Once it returns
+    /// nothing is answered by the old one, but for what the returned lines say. After an error the old one is in force as
+    /// before.
+    pub async fn reconfigure(&mut self, built: Built) -> Result<Vec<String>, StartError> {
         let Built { mut config, mut plan, .. } = built;
         limit_paths(&mut config, &plan, self.nofile)?;
         let change = {
@@ -142,18 +159,16 @@ impl Service {
         }
         let added = Listeners::bind_at(&change.added, self.workers.len()).map_err(StartError::Bind)?;
         let config = Arc::new(config);
-        let orders: Vec<_> = self
-            .workers
-            .iter()
-            .zip(added.into_workers())
-            .map(|(worker, added)| worker.reconfigure(Arc::clone(&config), added, change.gone.clone()))
-            .collect();
-        let (taken, refusal) = self.await_orders(&orders).await;
-        if let Some(error) = refusal {
-            // All workers are alike, so none has taken it, unless one is dying, which ends the process anyway.
-            if !taken {
-                return Err(StartError::System("the workers refused", error));
-            }
+        // An earlier order that is still open is overtaken: a worker carries them out one after the other.
+        self.open_orders.clear();
+        for (worker, added) in self.workers.iter().zip(added.into_workers()) {
+            let in_force = worker.reconfigure(Arc::clone(&config), added, change.gone.clone());
+            self.open_orders.push((worker.id, in_force));
+        }
+        let mut refusals = self.await_answers().await;
+        if refusals.len() == self.workers.len() {
+            let first = refusals.swap_remove(0).1;
+            return Err(StartError::System("the workers refused", first));
         }
         self.places = change.places;
         self.config.store(Arc::clone(&config));
@@ -163,34 +178,71 @@ impl Service {
             labels: plan.labels,
             workers: counters(&self.workers, &self.runtimes),
         }));
-        Ok(())
+        let late = self.open_orders.iter().map(|(worker, _)| {
+            format!(
+                "worker {worker} has not taken the new configuration within {:?}; it answers by the old one until it runs \
+                 again",
+                self.order_patience
+            )
+        });
+        Ok(refusals.iter().map(refused).chain(late).collect())
     }
 
-    /// Waits until the orders are carried out. Returns whether some worker has done so, and what another had against it.
-    async fn await_orders(&mut self, orders: &[InForce]) -> (bool, Option<io::Error>) {
-        let (mut taken, mut refusal) = (false, None);
+    /// Waits until every order is answered, but not for ever. Returns who refused, and why.
+    async fn await_answers(&mut self) -> Vec<(usize, io::Error)> {
         let begun = std::time::Instant::now();
-        for (worker, in_force) in self.workers.iter_mut().zip(orders) {
-            loop {
-                match in_force.poll() {
-                    Some(Ok(stats)) => {
-                        worker.stats = stats;
-                        taken = true;
-                        break;
-                    }
-                    Some(Err(error)) => {
-                        refusal = Some(error);
-                        break;
-                    }
-                    None if begun.elapsed() > ORDER_PATIENCE => {
-                        refusal = Some(io::ErrorKind::TimedOut.into());
-                        break;
-                    }
-                    None => tokio::time::sleep(ORDER_CHECK).await,
-                }
-            }
+        let mut refusals = self.take_answers();
+        while !self.open_orders.is_empty() && begun.elapsed() < self.order_patience {
+            tokio::time::sleep(ORDER_CHECK).await;
+            refusals.extend(self.take_answers());
         }
-        (taken, refusal)
+        refusals
+    }
+
+    /// Takes the answers that have come, and with them the workers' new counters.
+    fn take_answers(&mut self) -> Vec<(usize, io::Error)> {
+        let mut refusals = Vec::new();
+        let workers = &mut self.workers;
+        self.open_orders.retain(|(id, in_force)| match in_force.poll() {
+            None => true,
+            Some(Ok(stats)) => {
+                if let Some(worker) = workers.iter_mut().find(|worker| worker.id == *id) {
+                    worker.stats = stats;
+                }
+                false
+            }
+            Some(Err(error)) => {
+                // One that has ended is replaced, and its successor starts with the newest configuration.
+                if error.kind() != io::ErrorKind::BrokenPipe {
+                    refusals.push((*id, error));
+                }
+                false
+            }
+        });
+        refusals
+    }
+
+    /// Looks after workers that were late with a new configuration; returns what there is to say.
+    pub fn tend_orders(&mut self) -> Vec<String> {
+        let open = self.open_orders.len();
+        let refusals = self.take_answers();
+        if self.open_orders.len() < open {
+            let current = self.figures.current.load_full();
+            let mut workers = counters(&self.workers, &self.runtimes);
+            workers.extend(current.workers.iter().filter(|counts| counts.ended).cloned());
+            self.publish(&current, workers);
+        }
+        refusals.iter().map(refused).collect()
+    }
+
+    /// Shows the counters of `workers` from now on.
+    fn publish(&self, current: &Current, workers: Vec<Counts>) {
+        self.figures.current.store(Arc::new(Current {
+            config: Arc::clone(&current.config),
+            labels: current.labels.clone(),
+            probes_health: current.probes_health,
+            workers,
+        }));
     }
 
     /// What the workers show of themselves.
@@ -235,12 +287,7 @@ impl Service {
         let mut workers = counters(&self.workers, &self.runtimes);
         let ended = Counts { stats, vitals, runtime, ended: true };
         workers.extend(current.workers.iter().filter(|counts| counts.ended).cloned().chain([ended]));
-        self.figures.current.store(Arc::new(Current {
-            config: Arc::clone(&current.config),
-            labels: current.labels.clone(),
-            probes_health: current.probes_health,
-            workers,
-        }));
+        self.publish(&current, workers);
         Some(Ok(format!("{failure}; worker {id} goes on with runtime {}", starter.name)))
     }
 
@@ -294,6 +341,14 @@ fn counters(workers: &[WorkerHandle], runtimes: &[&'static str]) -> Vec<Counts> 
         ended: false,
     };
     workers.iter().zip(runtimes).map(counts).collect()
+}
+
+/// A worker that goes on as before, although others have changed.
+fn refused((worker, error): &(usize, io::Error)) -> String {
+    format!(
+        "worker {worker} cannot serve the new configuration and goes on with the old one: {error}; restart the agent if \
+         another reload does not help"
+    )
 }
 
 fn probes_health(plan: &Plan) -> bool {

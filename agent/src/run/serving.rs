@@ -198,8 +198,11 @@ impl<'a> Serving<'a> {
             }
             rules.take_if(|forward| forward.upstreams.is_empty());
         }
-        if let Err(error) = self.service.reconfigure(self.built.clone()).await {
-            log.say(Level::Error, format_args!("plugin/loop: the upstream is still asked: {error}"));
+        match self.service.reconfigure(self.built.clone()).await {
+            Ok(exceptions) => exceptions.iter().for_each(|line| log.say(Level::Error, line)),
+            Err(error) => {
+                log.say(Level::Error, format_args!("plugin/loop: the upstream is still asked: {error}"));
+            }
         }
     }
 
@@ -246,8 +249,12 @@ impl<'a> Serving<'a> {
         let copy = built.clone();
         // What may fail comes first.
         let endpoints = Bound::open(&admin.missing(&plan.endpoints)).map_err(|error| error.to_string())?;
-        self.service.reconfigure(built).await.map_err(|error| error.to_string())?;
-        admin.serve(endpoints).map_err(|error| format!("cannot serve the HTTP endpoints: {error}"))?;
+        let exceptions = self.service.reconfigure(built).await.map_err(|error| error.to_string())?;
+        exceptions.iter().for_each(|line| log.say(Level::Error, line));
+        // From here on the new configuration is in force: what fails now is said, and does not take it back.
+        if let Err(error) = admin.serve(endpoints) {
+            log.say(Level::Error, format_args!("cannot serve a new HTTP endpoint: {error}"));
+        }
         for error in admin.apply(&plan.endpoints) {
             log.say(Level::Error, error);
         }
