@@ -27,6 +27,7 @@ use crate::api::{
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::rng::{Rng, Seed};
+use crate::sim_support::{Mark, mark};
 use crate::slab::Slab;
 use crate::stats::Stats;
 use crate::time::Instant;
@@ -232,6 +233,7 @@ impl<C: Cache> Forwarder<C> {
         if self.events.len() < EVENTS_MAX {
             self.events.push_back(event);
         } else {
+            mark(Mark::EventLost);
             self.stats.events_lost.add(1);
         }
     }

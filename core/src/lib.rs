@@ -22,6 +22,7 @@
 //! | [`wire`] | views over DNS messages, small builders, TCP framing |
 //! | [`config`], [`stats`], [`api`] | what goes in besides messages, what is counted, the vocabulary |
 //! | [`time`], [`rng`], [`hash`] | time as a number, chance from a seed, a keyed hash |
+//! | `sim_support` | marks on rare branches and planted faults, for the simulator alone; in any other build they are nothing |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -33,6 +34,10 @@ pub mod config;
 pub mod forwarder;
 pub mod hash;
 pub mod rng;
+#[cfg(nodens_sim)]
+pub mod sim_support;
+#[cfg(not(nodens_sim))]
+mod sim_support;
 mod slab;
 pub mod stats;
 pub mod time;

@@ -6,6 +6,7 @@
 //! question, the bytes, the TTLs, and an OPT record of our own if the client sent one.
 
 use super::Kind;
+use crate::sim_support::{Fault, Mark, mark, planted};
 use crate::wire::{
     Edns, Flags, HEADER_LEN, Header, Message, OPT_LEN, Rcode, Record, Section, get_u16, put_opt,
 };
@@ -119,8 +120,11 @@ impl Answer {
 fn kept_records<'m>(message: &'m Message<'_>) -> &'m [Record] {
     let records = &message.records[..];
     let Some((_, opt)) = &message.opt else { return records };
-    let bent = records.iter().position(|r| r.owner >= opt.end && r.reaches > opt.start);
-    &records[..bent.unwrap_or(records.len())]
+    let Some(bent) = records.iter().position(|r| r.owner >= opt.end && r.reaches > opt.start) else {
+        return records;
+    };
+    mark(Mark::RecordsBehindOptLeftOut);
+    &records[..bent]
 }
 
 impl<'a> AnswerRef<'a> {
@@ -185,6 +189,7 @@ pub fn render(answer: AnswerRef<'_>, ttls: Ttls, frame: &ReplyFrame<'_>, out: &m
         let (records, used) = answer.fitting(room);
         (body, kept) = (&body[..used], &kept[..records]);
         truncated = cut_counts(&mut counts, records);
+        mark(if truncated { Mark::Truncated } else { Mark::AdditionalsLeftOut });
     }
 
     let mut flags = Flags::QR | (frame.query_flags.0 & (Flags::RD | Flags::CD)) | (meta.flags.0 & Flags::RA);
@@ -194,10 +199,10 @@ pub fn render(answer: AnswerRef<'_>, ttls: Ttls, frame: &ReplyFrame<'_>, out: &m
         flags |= Flags::RA;
     }
     let wants_ad = frame.do_bit == Some(true) || frame.query_flags.has(Flags::AD);
-    if frame.trust_ad && wants_ad {
+    if frame.trust_ad && (wants_ad || planted(Fault::AdUninvited)) {
         flags |= meta.flags.0 & Flags::AD;
     }
-    if truncated {
+    if truncated && !planted(Fault::TruncationUntold) {
         flags |= Flags::TC;
     }
     // Without an OPT there is nowhere to put the upper bits (semantics.md R6).

@@ -5,6 +5,7 @@
 
 use crate::config::ZoneId;
 use crate::hash::HashKeys;
+use crate::sim_support::{Fault, planted};
 use crate::wire::{NAME_LEN_MAX, Name, Question};
 
 /// Bytes before the name: zone, type, class, flags.
@@ -36,10 +37,13 @@ impl Key {
     pub fn new(keys: &HashKeys, fields: KeyFields, question: &Question<'_>) -> Self {
         let qname = question.qname();
         let mut bytes = [0; PREFIX_LEN + NAME_LEN_MAX];
-        bytes[..2].copy_from_slice(&fields.zone.0.to_be_bytes());
+        let zone = if planted(Fault::ZoneNotInKey) { 0 } else { fields.zone.0 };
+        bytes[..2].copy_from_slice(&zone.to_be_bytes());
         bytes[2..4].copy_from_slice(&question.qtype.to_be_bytes());
         bytes[4..6].copy_from_slice(&question.qclass.to_be_bytes());
-        bytes[6] = if fields.do_bit { DO } else { 0 } | if fields.cd { CD } else { 0 };
+        let do_bit = fields.do_bit && !planted(Fault::DoNotInKey);
+        let cd = fields.cd && !planted(Fault::CdNotInKey);
+        bytes[6] = if do_bit { DO } else { 0 } | if cd { CD } else { 0 };
         let len = PREFIX_LEN + qname.len();
         let name = &mut bytes[PREFIX_LEN..len];
         name.copy_from_slice(qname);

@@ -14,6 +14,7 @@
 
 use super::Kind;
 use crate::config::CacheRules;
+use crate::sim_support::{Fault, Mark, mark, planted};
 use crate::wire::{Message, Rcode, Record, Section, get_u16, get_u32, rtype};
 
 /// How long a negative answer without a SOA is kept at most. RFC 2308 §5 would not keep it at all; CoreDNS keeps 5 s.
@@ -46,7 +47,8 @@ pub fn judge(message: &Message<'_>, rules: &CacheRules, unix_s: u64) -> Judgemen
         natural_ttl_s
     } else {
         let clamp = rules.of(kind.class());
-        natural_ttl_s.max(clamp.ttl_min_s).min(clamp.ttl_max_s).min(signatures_s)
+        let ttl_max_s = if planted(Fault::TtlCapIgnored) { u32::MAX } else { clamp.ttl_max_s };
+        natural_ttl_s.max(clamp.ttl_min_s).min(ttl_max_s).min(signatures_s)
     };
     if ttl_s == 0 { Judgement::Relay } else { Judgement::Keep { kind, ttl_s } }
 }
@@ -55,7 +57,8 @@ pub fn judge(message: &Message<'_>, rules: &CacheRules, unix_s: u64) -> Judgemen
 fn classify(message: &Message<'_>, rules: &CacheRules) -> Option<(Kind, u32)> {
     let rcode = message.rcode();
     if rcode == Rcode::SERVFAIL || rcode == Rcode::NOTIMP {
-        return Some((Kind::Failure, rules.servfail_ttl_s));
+        let ttl_s = if planted(Fault::ServfailKeptLong) { 3600 } else { rules.servfail_ttl_s };
+        return Some((Kind::Failure, ttl_s));
     }
     let has_answer = message.section(Section::Answer).next().is_some();
     match rcode {
@@ -68,11 +71,15 @@ fn classify(message: &Message<'_>, rules: &CacheRules) -> Option<(Kind, u32)> {
             }
             // NS without SOA is a referral: a resolver that gives one is not configured as one. Relay, keep nothing.
             let referral = message.section(Section::Authority).any(|r| r.rtype == rtype::NS);
-            (!has_answer && !referral).then(|| (Kind::NoData, least_ttl(message).min(SOALESS_TTL_MAX_S)))
+            let soaless = !has_answer && !referral;
+            mark(if soaless { Mark::NodataWithoutSoa } else { Mark::NeitherAnswerNorDenial });
+            let ttl_max_s = if planted(Fault::SoalessNodataKeptLong) { u32::MAX } else { SOALESS_TTL_MAX_S };
+            soaless.then(|| (Kind::NoData, least_ttl(message).min(ttl_max_s)))
         }
         // RFC 2308 §2.1, RFC 6604: NXDOMAIN speaks of the chain's last name, so a chain may precede it.
         Rcode::NXDOMAIN if message.section(Section::Answer).all(|r| is_chain_link(r.rtype)) => {
-            negative_ttl(message).map(|ttl_s| (Kind::NxDomain, ttl_s))
+            let soaless = || planted(Fault::SoalessNxdomainKept).then(|| least_ttl(message));
+            negative_ttl(message).or_else(soaless).map(|ttl_s| (Kind::NxDomain, ttl_s))
         }
         _ => None,
     }
@@ -84,7 +91,9 @@ fn is_chain_link(rtype: u16) -> bool {
 
 /// The least TTL of all records; [`SOALESS_TTL_MAX_S`] if there are none.
 fn least_ttl(message: &Message<'_>) -> u32 {
-    message.records.iter().map(|record| record.ttl_s).min().unwrap_or(SOALESS_TTL_MAX_S)
+    let mut ttls = message.records.iter().map(|record| record.ttl_s);
+    let least = if planted(Fault::FirstTtlTaken) { ttls.next() } else { ttls.min() };
+    least.unwrap_or(SOALESS_TTL_MAX_S)
 }
 
 /// The lifetime of a negative answer: needs a SOA whose owner is the name denied or above it.
@@ -98,6 +107,7 @@ fn negative_ttl(message: &Message<'_>) -> Option<u32> {
     // The walk made sure that a SOA ends in five 32-bit numbers; MINIMUM is the last.
     let minimum = get_u32(message.bytes, soa.end - 4);
     let minimum = if minimum > i32::MAX as u32 { 0 } else { minimum };
+    let minimum = if planted(Fault::SoaMinimumIgnored) { u32::MAX } else { minimum };
     Some(least_ttl(message).min(minimum))
 }
 
@@ -129,15 +139,20 @@ fn in_class<'m>(message: &'m Message<'_>) -> impl Iterator<Item = &'m Record> {
 fn chain_end(message: &Message<'_>) -> Option<usize> {
     let mut name = crate::wire::HEADER_LEN;
     if in_class(message).filter(|r| r.rtype == rtype::CNAME).count() > CNAMES_MAX {
+        mark(Mark::ChainNotFollowed);
         return None;
     }
     for _ in 0..=CHAIN_MAX {
         match target_of(message, name) {
             Link::End => return Some(name),
             Link::To(target) => name = target,
-            Link::Fork => return None,
+            Link::Fork => {
+                mark(Mark::ChainForked);
+                return None;
+            }
         }
     }
+    mark(Mark::ChainNotFollowed);
     None
 }
 
@@ -181,6 +196,7 @@ fn signatures_valid_for_s(message: &Message<'_>, unix_s: u64) -> Option<u32> {
         let left = get_u32(message.bytes, rdata + 8).wrapping_sub(now) as i32;
         let since = now.wrapping_sub(get_u32(message.bytes, rdata + 12)) as i32;
         if left < 0 || since < 0 {
+            mark(Mark::SignatureNotValidNow);
             return None;
         }
         // One that ends this second still counts for this second.

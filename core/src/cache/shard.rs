@@ -28,6 +28,7 @@ pub use usage::{ClassUsage, ShardUsage};
 use super::sieve::{ALL, CLASS, List};
 use super::{AnswerRef, Class, Entry, InsertRules, Inserted, Key, Kind};
 use crate::config::ZoneId;
+use crate::sim_support::{Fault, Mark, mark, planted};
 use crate::time::Instant;
 use alloc::vec::Vec;
 use body::charge;
@@ -87,7 +88,7 @@ impl Shard {
 
     fn get_hashed(&self, hash: u64, key: &[u8], now: Instant) -> Option<Entry<'_>> {
         let slot = &self.slab.slots[self.slab.find(hash, key)? as usize];
-        if slot.expires <= now {
+        if slot.expires <= now && !planted(Fault::ExpiredEntryServed) {
             return None;
         }
         slot.mark_visited();
@@ -129,12 +130,14 @@ impl Shard {
             let old = &self.slab.slots[index as usize];
             // R17: a failure tells nothing about the name that a fresh answer does not tell better.
             if kind == Kind::Failure && old.expires > now && old.meta.kind != Some(Kind::Failure) {
+                mark(Mark::AnswerKeptOverFailure);
                 removed.push(new.body);
                 return Inserted::Kept;
             }
         }
         let of = (new.zone, kind.class());
         if self.bytes_when_empty(of) + new.charge() > self.bytes_max {
+            mark(Mark::AnswerTooLargeForShard);
             removed.push(new.body);
             return Inserted::TooLarge;
         }
@@ -143,6 +146,7 @@ impl Shard {
                 self.replace(index, new, rules, removed);
                 return Inserted::Stored;
             }
+            mark(Mark::ReplacedElsewhere);
             self.remove(index, removed);
         }
 
@@ -236,7 +240,7 @@ impl Shard {
     fn evict_in_class(&mut self, class: usize, entries_max: u32, now: Instant, removed: &mut Removed) {
         for _ in 0..CLASS_EVICTIONS_MAX {
             let list = &mut self.classes[class].list;
-            if list.len() < entries_max {
+            if list.len() < entries_max || planted(Fault::ClassCapIgnored) {
                 return;
             }
             let Some(victim) = list.victim(&self.slab.seats, |i| self.slab.slots[i as usize].unmark()) else {
@@ -249,15 +253,16 @@ impl Shard {
     /// Evicts until there is a slot and `charge` bytes are free. False only if the shard is empty and still too small, which
     /// the caller has excluded.
     fn make_room(&mut self, charge: usize, now: Instant, removed: &mut Removed) -> bool {
+        let bytes_max = if planted(Fault::CacheBytesExceeded) { 4 * self.bytes_max } else { self.bytes_max };
         loop {
             let bytes = self.bytes() + charge;
-            if bytes <= self.bytes_max {
+            if bytes <= bytes_max {
                 if self.slab.has_room() {
                     return true;
                 }
-                if bytes + self.slab.growth_bytes() <= self.bytes_max {
+                if bytes + self.slab.growth_bytes() <= bytes_max {
                     self.slab.grow();
-                    debug_assert!(self.bytes() + charge <= self.bytes_max, "growth was charged too little");
+                    debug_assert!(self.bytes() + charge <= bytes_max, "growth was charged too little");
                     return true;
                 }
             }
@@ -272,6 +277,7 @@ impl Shard {
         if self.slab.slots[index as usize].expires <= now {
             self.expired += 1;
         } else {
+            mark(Mark::FreshEntryEvicted);
             let class = self.slab.seats[index as usize].class;
             self.classes[class as usize].evictions += 1;
         }

@@ -9,6 +9,8 @@
 //! The links are not in the list: each entry has a [`Seat`] with one pair of links per list that it is in, so that the list
 //! of all entries and the list of one class are the same code.
 
+use crate::sim_support::{Mark, mark_if};
+
 /// No entry.
 pub(super) const NIL: u32 = u32::MAX;
 
@@ -106,6 +108,7 @@ impl List {
             at = self.or_oldest(seats[at as usize].links[self.which].newer);
             steps += 1;
         }
+        mark_if(steps == HAND_STEPS_MAX, Mark::HandTookVisited);
         self.hand = at;
         (at != NIL).then_some(at)
     }

@@ -18,6 +18,7 @@ use super::paths::{Attempt, OpenPath, Purpose};
 use crate::api::{FailureCause, Path, PathEvent, Transport};
 use crate::cache::Cache;
 use crate::config::UpstreamId;
+use crate::sim_support::{Fault, Mark, mark, mark_if, planted};
 use crate::slab::Ticket;
 use crate::time::{Duration, Instant};
 use crate::upstream::Wellness;
@@ -55,6 +56,9 @@ impl RetryBudget {
     }
 
     fn spend(&mut self) -> bool {
+        if planted(Fault::RetriesUnpaid) {
+            return true;
+        }
         let enough = self.fifths >= 5;
         if enough {
             self.fifths -= 5;
@@ -74,6 +78,7 @@ impl<C: Cache> Forwarder<C> {
         // Every upstream may be asked once; asking one again costs budget. The first repetition is always free: without it a single
         // lost datagram would cost the client its patience.
         let paid = turn <= upstreams || self.retry_budget.spend();
+        mark_if(!paid, Mark::RetryBudgetSpent);
         lookup.attempts_made += 1;
         let patience = self.upstreams[usize::from(upstream.0)].rtt;
         let another_next = (turn + 1) < upstreams;
@@ -100,13 +105,16 @@ impl<C: Cache> Forwarder<C> {
     ) -> bool {
         let out = self.lookups.get(ticket).map(|lookup| &lookup.out[..]).unwrap_or_default();
         if transport == Transport::Udp && out.len() >= UDP_OUT_MAX {
+            mark(Mark::OldestAttemptGivenUp);
             let oldest = out[0];
             self.abandon(now, oldest);
             if let Some(lookup) = self.lookups.get_mut(ticket) {
                 lookup.out.retain(|attempt| *attempt != oldest);
             }
         }
-        let path = self.path_for(now, upstream, transport);
+        let same_port = planted(Fault::SamePortAgain) && transport == Transport::Udp;
+        let earlier = self.lookups.get(ticket).and_then(|lookup| lookup.out.first()).filter(|_| same_port);
+        let path = earlier.map(|attempt| attempt.path).or_else(|| self.path_for(now, upstream, transport));
         let attempt = path.and_then(|path| self.add_query(now, path, Purpose::Lookup(ticket)));
         let Some(lookup) = self.lookups.get_mut(ticket) else { return false };
         let Some(attempt) = attempt else {
@@ -162,8 +170,11 @@ impl<C: Cache> Forwarder<C> {
     /// The connection under a query ended after it had served others: the same question on another one.
     fn send_again(&mut self, now: Instant, ticket: Ticket, lost: &OpenPath, cause: FailureCause) {
         let Some(lookup) = self.lookups.get_mut(ticket) else { return };
+        mark(Mark::SentAgainElsewhere);
         lookup.resends += 1;
-        if lookup.resends > RESENDS_MAX || !self.send_attempt(now, ticket, lost.upstream, lost.transport) {
+        let enough = lookup.resends > RESENDS_MAX;
+        mark_if(enough, Mark::ResendsUsedUp);
+        if enough || !self.send_attempt(now, ticket, lost.upstream, lost.transport) {
             self.attempt_failed(now, ticket, cause);
         }
     }
@@ -182,6 +193,7 @@ impl<C: Cache> Forwarder<C> {
                 self.lookups.arm(ticket);
             }
         } else if lookup.out.is_empty() {
+            mark(Mark::EveryAttemptRefused);
             self.fail_lookup(now, ticket);
         }
     }
@@ -213,6 +225,7 @@ impl<C: Cache> Forwarder<C> {
     }
 
     fn wait_for_the_deadline(&mut self, ticket: Ticket) {
+        mark(Mark::OnlyTheDeadlineLeft);
         if let Some(lookup) = self.lookups.get_mut(ticket) {
             lookup.next_attempt_at = lookup.deadline;
         }
@@ -255,6 +268,11 @@ impl<C: Cache> Forwarder<C> {
                 Purpose::Lookup(_) | Purpose::Probe | Purpose::Abandoned => None,
             })
             .collect();
+        mark(if others.is_empty() {
+            Mark::SilentConnectionRetired
+        } else {
+            Mark::SilentConnectionHeldOthers
+        });
         others.sort_unstable_by_key(|ticket| ticket.slot);
         others.dedup();
         self.retire(now, path);

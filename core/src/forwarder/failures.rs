@@ -8,6 +8,7 @@
 //! SERVFAIL and NOTIMP from an upstream are whole answers and live in the shared cache. This table is one worker's own.
 
 use crate::cache::Key;
+use crate::sim_support::{Fault, Mark, mark, mark_if, planted};
 use crate::time::{Duration, Instant};
 use crate::wire::Rcode;
 use alloc::boxed::Box;
@@ -59,9 +60,11 @@ impl Failures {
         let current = |f: &Failure| f.epoch.is_none_or(|epoch| epoch == self.zones[zone].0);
         let again = self.find(key).filter(|f| current(f) && now.since(f.until) < MEMORY);
         let kept = again.map_or(KEPT_MIN, |f| (f.kept * 2).min(KEPT_MAX));
+        mark_if(again.is_some(), Mark::FailureKeptLonger);
         self.zones[zone].1 |= own;
         let epoch = own.then_some(self.zones[zone].0);
         if self.young.len() >= GENERATION_MAX {
+            mark(Mark::FailureGenerationTurned);
             self.old = core::mem::take(&mut self.young);
         }
         let failure = Failure { rcode, until: now + kept, kept, epoch };
@@ -89,7 +92,8 @@ impl Failures {
     /// The zone answers again: failures of our own are history.
     pub(super) fn recovered(&mut self, zone: usize) {
         let (epoch, failed) = &mut self.zones[zone];
-        if *failed {
+        if *failed && !planted(Fault::FailureOutlivesRecovery) {
+            mark(Mark::FailuresForgotten);
             *epoch = epoch.wrapping_add(1);
             *failed = false;
         }

@@ -9,6 +9,7 @@ use super::lookup::{Lookup, Waiter};
 use super::query::{reply_len_max, respond};
 use crate::api::{Event, FailureCause, FailureEvent, Target, Transmit, Transport};
 use crate::cache::{Answer, Cache, ReplyFrame, Ttls, render};
+use crate::sim_support::{Fault, Mark, mark, planted};
 use crate::slab::Ticket;
 use crate::stats::{DURATION_BOUNDS_US, SIZE_BOUNDS, rcode_label};
 use crate::time::Instant;
@@ -79,9 +80,16 @@ impl<C: Cache> Forwarder<C> {
     pub(super) fn next_answer(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let mut finished = self.finished.pop_front()?;
         let waiter = &finished.lookup.waiters[finished.answered];
-        let client = waiter.client;
+        let client = if planted(Fault::AnswerToFirstClient) {
+            finished.lookup.waiters[0].client
+        } else {
+            waiter.client
+        };
         let (len, rcode) = self.write_answer(&finished, waiter, out);
         self.count_late_answer(now, &finished, waiter, len, rcode, out);
+        if planted(Fault::WaiterAnsweredTwice) {
+            self.replies.push_back((client, out[..len].into()));
+        }
         finished.answered += 1;
         if finished.answered < finished.lookup.waiters.len() {
             self.finished.push_front(finished);
@@ -93,10 +101,11 @@ impl<C: Cache> Forwarder<C> {
         let lookup = &finished.lookup;
         let udp_size = self.config.zones[lookup.zone].udp_size_max;
         let transport = waiter.client.transport();
+        let spelling = waiter.spelling.as_deref().filter(|_| !planted(Fault::SpellingNotRestored));
         let frame = ReplyFrame {
             id: waiter.id,
             query_flags: waiter.flags,
-            question: waiter.spelling.as_deref().unwrap_or(&lookup.question),
+            question: spelling.unwrap_or(&lookup.question),
             do_bit: waiter.do_bit,
             udp_size,
             len_max: reply_len_max(transport, waiter.udp_size, udp_size),
@@ -111,6 +120,7 @@ impl<C: Cache> Forwarder<C> {
             // The answer exists but only over TCP, which did not work for us. The upstream may not speak TCP at all
             // (Alibaba's PrivateZone did not everywhere), so the client is told what the upstream told us.
             Ending::Failure(_) if lookup.truncated && transport == Transport::Udp => {
+                mark(Mark::TruncatedAsTcpFailed);
                 let answer = respond(Rcode::NOERROR, None, &frame, out);
                 let flags = get_u16(out, 2) | Flags::TC;
                 put_u16(out, 2, flags);
@@ -137,7 +147,7 @@ impl<C: Cache> Forwarder<C> {
         out: &[u8],
     ) {
         let stats = &self.stats.routes[usize::from(waiter.client.listener.0)][waiter.route];
-        stats.responses[rcode_label(rcode.0)].add(1);
+        stats.responses[rcode_label(rcode.0)].add(u64::from(!planted(Fault::LateAnswersUncounted)));
         stats.response_size[waiter.client.transport() as usize].observe(len as u64, &SIZE_BOUNDS);
         stats.duration.observe(now.since(waiter.asked).as_micros() as u64, &DURATION_BOUNDS_US);
         if self.config.zones[finished.lookup.zone].log_queries {

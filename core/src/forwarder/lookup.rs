@@ -13,6 +13,7 @@ use super::paths::Attempt;
 use super::timers::Timers;
 use crate::api::{ClientAddr, FailureCause, Transport};
 use crate::cache::Key;
+use crate::sim_support::{Fault, Mark, mark, planted};
 use crate::slab::{Slab, Ticket};
 use crate::time::{Duration, Instant};
 use crate::upstream::Order;
@@ -140,6 +141,7 @@ impl Lookups {
         if let Some(lookup) = self.slab.get_mut(ticket)
             && deadline < lookup.deadline
         {
+            mark(Mark::JoinedWithLessTime);
             lookup.deadline = deadline;
             self.arm(ticket);
         }
@@ -180,7 +182,9 @@ impl Lookups {
 
     /// Sets the timer to whatever the lookup waits for next.
     pub(super) fn arm(&mut self, ticket: Ticket) {
-        if let Some(lookup) = self.slab.get(ticket) {
+        let lost =
+            |lookup: &&Lookup| planted(Fault::DeadlineLost) && lookup.next_attempt_at >= lookup.deadline;
+        if let Some(lookup) = self.slab.get(ticket).filter(|lookup| !lost(lookup)) {
             self.timers.set(ticket.slot, lookup.next_attempt_at.min(lookup.deadline));
         }
     }
@@ -196,6 +200,7 @@ impl Lookup {
     pub(super) fn may_attempt(&self) -> bool {
         // Saturating: the extra attempt over TCP that a forgery calls for may fail without having been counted as made.
         self.attempts_made.saturating_sub(self.connects_failed) < self.attempts_max
+            || planted(Fault::AttemptsUnbounded)
     }
 
     /// Whether the same client waits already with the same ID: a retransmission, which must not be answered twice. Only the

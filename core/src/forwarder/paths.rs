@@ -13,6 +13,7 @@ use crate::api::{FailureCause, Path, PathRequest, Target, Transmit, Transport};
 use crate::cache::Cache;
 use crate::config::UpstreamId;
 use crate::rng::Rng;
+use crate::sim_support::{Fault, Mark, mark, mark_if, planted};
 use crate::slab::Ticket;
 use crate::time::{Duration, Instant};
 use crate::wire::{Edns, Flags, HEADER_LEN, Header, put_opt};
@@ -109,6 +110,7 @@ impl<C: Cache> Forwarder<C> {
         transport: Transport,
     ) -> Option<Path> {
         if self.paths.len() >= self.config.limits.paths_max as usize && !self.close_an_idle_path() {
+            mark(Mark::PathsExhausted);
             self.stats.paths_exhausted.add(1);
             return None;
         }
@@ -143,6 +145,7 @@ impl<C: Cache> Forwarder<C> {
     fn close_an_idle_path(&mut self) -> bool {
         let idle = self.paths.iter_mut().find(|(_, open)| open.queries.is_empty()).map(|(ticket, _)| ticket);
         let Some(ticket) = idle else { return false };
+        mark(Mark::IdlePathMadeRoom);
         self.close_path(Path { slot: ticket.slot, generation: ticket.generation });
         true
     }
@@ -158,11 +161,12 @@ impl<C: Cache> Forwarder<C> {
         };
         known.health.sent(now);
         let id = loop {
-            let id = self.rng.next_u16();
+            let id = if planted(Fault::IdNotRandom) { open.used as u16 } else { self.rng.next_u16() };
             // Unique on the path: the ID is all that tells two answers to one question apart.
             if open.queries.iter().all(|query| query.id != id) {
                 break id;
             }
+            mark(Mark::IdDrawnAgain);
         };
         open.used += 1;
         known.outstanding += u32::from(purpose.is_lookup());
@@ -208,6 +212,10 @@ impl<C: Cache> Forwarder<C> {
         let pooled = self.pools[usize::from(open.upstream.0)].holds(path);
         let expire = self.upstreams[usize::from(open.upstream.0)].config.expire;
         let useless = empty && open.used > 0 && (!pooled || open.retired);
+        if useless && planted(Fault::PathLeaked) {
+            self.path_timers.clear(path.slot);
+            return;
+        }
         if useless {
             self.close_path(path);
             return;
@@ -225,6 +233,7 @@ impl<C: Cache> Forwarder<C> {
         let Some((ticket, open)) = self.paths.at(slot) else { return };
         let path = Path { slot: ticket.slot, generation: ticket.generation };
         if open.retired || open.live().next().is_none() {
+            mark_if(!open.queries.is_empty(), Mark::PathEndedOwingAnswers);
             // Whatever is still out on it has waited long enough; its lookups go elsewhere.
             self.path_lost(now, path, FailureCause::TimedOut);
         } else {
@@ -236,6 +245,7 @@ impl<C: Cache> Forwarder<C> {
     /// retired paths cannot keep new ones from being opened.
     pub(super) fn retire(&mut self, now: Instant, path: Path) {
         let Some(open) = self.paths.get_mut(path.into()).filter(|open| !open.retired) else { return };
+        mark_if(!open.queries.is_empty(), Mark::PathRetiredWithQueriesOut);
         open.retired = true;
         self.path_timers.set(path.slot, now + super::lookup::LOOKUP_TIME_MAX);
         self.tend_path(now, path);
@@ -263,10 +273,12 @@ impl<C: Cache> Forwarder<C> {
     pub(super) fn draw_again(&mut self, now: Instant, path: Path) {
         let Some(open) = self.paths.get_mut(path.into()) else { return };
         if open.transport == Transport::Tcp || open.port_draws > PORT_DRAWS_MAX {
+            mark(Mark::NoPortLeft);
             self.path_lost(now, path, FailureCause::Local);
             return;
         }
         open.port_draws += 1;
+        mark(if open.port_draws > PORT_DRAWS_MAX { Mark::PortLeftToKernel } else { Mark::PortDrawnAgain });
         let source_port =
             if open.port_draws > PORT_DRAWS_MAX { None } else { Some(draw_port(&mut self.rng)) };
         let upstream = self.upstreams[usize::from(open.upstream.0)].config.address;
@@ -291,7 +303,10 @@ impl<C: Cache> Forwarder<C> {
     pub(super) fn next_upstream_query(&mut self, out: &mut [u8]) -> Option<Transmit> {
         loop {
             let attempt = self.sends.pop_front()?;
-            let Some(open) = self.paths.get(attempt.path.into()) else { continue };
+            let Some(open) = self.paths.get(attempt.path.into()) else {
+                mark(Mark::PathGoneBeforeSending);
+                continue;
+            };
             let Some(query) = open.queries.iter().find(|query| query.id == attempt.id) else { continue };
             let len = match query.purpose {
                 Purpose::Lookup(ticket) => {

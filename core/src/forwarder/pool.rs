@@ -12,6 +12,7 @@ use super::paths::{OpenPath, TCP_QUERIES_MAX, UDP_QUERIES_MAX};
 use crate::api::{Path, Transport};
 use crate::cache::Cache;
 use crate::config::UpstreamId;
+use crate::sim_support::{Fault, Mark, mark, mark_if, planted};
 use crate::time::{Duration, Instant};
 use alloc::vec::Vec;
 
@@ -61,6 +62,7 @@ impl Pool {
 
     /// The connection ended with queries unanswered after it had answered others: one at a time, then.
     pub(super) fn ended_early(&mut self) {
+        mark(Mark::ConnectionEndedEarly);
         self.serial_signs = SERIAL_SIGNS;
         self.parallel = false;
     }
@@ -76,6 +78,7 @@ impl Pool {
         {
             // Sent together and answered one after the other, a good part of a round trip apart.
             self.serial_signs = self.serial_signs.saturating_add(1);
+            mark_if(self.is_serial(), Mark::UpstreamIsSerial);
         }
     }
 
@@ -116,14 +119,17 @@ impl<C: Cache> Forwarder<C> {
         let best = pool.tcp.iter().filter(usable).filter(has_room).min_by_key(load).copied();
         // All retired and still owing answers: better the least busy of them than none.
         let any = best.or_else(|| pool.tcp.iter().filter(has_room).min_by_key(load).copied());
+        mark_if(best.is_none() && any.is_some(), Mark::OnlyRetiredConnections);
         let full = pool.tcp.len() >= self.config.limits.connections_per_upstream_max.max(1) as usize;
         let grow = best
             .and_then(|path| self.paths.get(path.into()))
             .is_none_or(|open| self.is_held_up(now, index, open));
+        mark_if(grow && full, Mark::PoolFull);
         if grow
-            && !full
+            && (!full || planted(Fault::PoolUnbounded))
             && let Some(path) = self.open_path(now, upstream, Transport::Tcp)
         {
+            mark_if(best.is_some(), Mark::PoolGrewForHeldUp);
             self.pools[index].tcp.push(path);
             return Some(path);
         }
@@ -150,6 +156,7 @@ impl<C: Cache> Forwarder<C> {
             .filter(|path| self.paths.get((*path).into()).is_some_and(|open| open.retire_at <= now))
             .collect();
         for path in old {
+            mark(Mark::ConnectionGrewOld);
             self.retire(now, path);
         }
     }
@@ -164,9 +171,11 @@ impl<C: Cache> Forwarder<C> {
             let at = self.rng.below(UDP_PATHS_MAX as u32) as usize;
             let path = self.pools[index].udp[at];
             if self.paths.get(path.into()).is_some_and(fresh) {
+                mark(Mark::UdpPathShared);
                 return Some(path);
             }
             // Its life is over; it leaves the pool, and closes with its last answer.
+            mark(Mark::UdpPathReplaced);
             self.pools[index].forget(path);
             self.retire(now, path);
         }

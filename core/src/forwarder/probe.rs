@@ -10,6 +10,7 @@ use super::timers::Timers;
 use crate::api::{Event, FailureCause, Path};
 use crate::cache::Cache;
 use crate::config::{UpstreamConfig, UpstreamId};
+use crate::sim_support::{Fault, Mark, mark, planted};
 use crate::time::Instant;
 use crate::upstream::Wellness;
 use crate::wire::Name;
@@ -76,6 +77,7 @@ impl<C: Cache> Forwarder<C> {
     /// A probe was refused; the next one comes with the timer.
     pub(super) fn probe_ended(&mut self, upstream: UpstreamId) {
         let index = usize::from(upstream.0);
+        mark(Mark::ProbeRefused);
         self.probes.out[index] = None;
         self.stats.upstreams[index].probe_failures.add(1);
     }
@@ -89,11 +91,14 @@ impl<C: Cache> Forwarder<C> {
             return;
         }
         self.probes.probing[index] = false;
-        self.probes.timers.clear(u32::from(upstream.0));
+        if !planted(Fault::ProbesGoOn) {
+            self.probes.timers.clear(u32::from(upstream.0));
+        }
         if let Some(path) = self.probes.out[index].take() {
             self.close_path(path);
         }
         if before == Wellness::Down {
+            mark(Mark::UpstreamBack);
             self.stats.upstreams[index].down.set(0);
             self.push_event(Event::Upstream { upstream, down: false });
             self.close_silent_connections(now, upstream);
@@ -114,6 +119,7 @@ impl<C: Cache> Forwarder<C> {
             let silent =
                 |open: &OpenPath| open.queries.first().is_none_or(|query| open.silent_since(query.sent_at));
             if self.paths.get(path.into()).is_some_and(silent) {
+                mark(Mark::SilentConnectionEnded);
                 self.path_lost(now, path, FailureCause::TimedOut);
             }
         }
@@ -130,6 +136,7 @@ impl<C: Cache> Forwarder<C> {
         }
         self.start_probing(now, upstream);
         if before != Wellness::Down && after == Wellness::Down {
+            mark(Mark::UpstreamDown);
             self.stats.upstreams[index].down.set(1);
             self.push_event(Event::Upstream { upstream, down: true });
             self.shorten_hopeless_lookups(now);
@@ -146,6 +153,7 @@ impl<C: Cache> Forwarder<C> {
                 .iter()
                 .all(|id| upstreams[usize::from(id.0)].health.wellness() == Wellness::Down);
             if hopeless {
+                mark(Mark::HopelessLookupShortened);
                 lookup.deadline = lookup.deadline.min((lookup.started + LOOKUP_TIME_ALL_DOWN).max(now));
                 shortened.push(ticket);
             }

@@ -10,6 +10,7 @@ use super::route::Found;
 use crate::api::{ClientQuery, DropReason, FailureCause, Outcome, Transport};
 use crate::cache::{AnswerMeta, AnswerRef, Cache, Class, Key, KeyFields, Kind, ReplyFrame, Ttls, render};
 use crate::config::{ForwardRules, UDP_SIZE_DEFAULT, UDP_SIZE_MIN, UpstreamId, UpstreamTransport};
+use crate::sim_support::{Fault, Mark, mark, planted};
 use crate::stats::{RouteStats, SIZE_BOUNDS, rcode_label, type_label};
 use crate::time::Instant;
 use crate::upstream::{Wellness, order};
@@ -97,35 +98,45 @@ impl<C: Cache> Forwarder<C> {
         }
         let rd = view.header.flags.has(Flags::RD);
         if rd && let Some(failure) = self.failures.get(&key, found.zone, *now) {
+            mark(Mark::FailureRemembered);
             self.stats.failure_hits.add(1);
             return Answered::Now(respond(failure.rcode, Some(EDE_CACHED_ERROR), frame, out));
         }
         let limits = &self.config.limits;
         let too_many_waiters = self.lookups.waiters() >= limits.waiters_max as usize;
-        if let Some(ticket) = self.lookups.find(&key, rd) {
+        let under_way = self.lookups.find(&key, rd).filter(|_| !planted(Fault::LookupsNotShared));
+        if let Some(ticket) = under_way {
             let Some(lookup) = self.lookups.get(ticket) else { return Answered::Later };
             if lookup.has_waiter(&asked.query.client, view.header.id) {
+                mark(Mark::RetransmissionDropped);
                 return Answered::Never(DropReason::Duplicate);
             }
-            if too_many_waiters || lookup.waiters.len() >= limits.waiters_per_lookup_max as usize {
+            let full = too_many_waiters || lookup.waiters.len() >= limits.waiters_per_lookup_max as usize;
+            if full && !planted(Fault::WaitersUnbounded) {
+                mark(Mark::WaiterShed);
                 return self.shed(frame, out);
             }
             let waiter = asked.waiter(Some(&lookup.question));
             self.stats.coalesced.add(1);
-            self.lookups.join(ticket, waiter);
+            if !planted(Fault::JoinedClientLost) {
+                self.lookups.join(ticket, waiter);
+            }
             self.lookups.hurry(ticket, (asked.since + LOOKUP_TIME_MAX).max(*now));
             self.stats.waiters.set(self.lookups.waiters() as u64);
             return Answered::Later;
         }
         if forward.max_concurrent > 0 && self.in_flight[found.zone] >= forward.max_concurrent {
+            mark(Mark::MaxConcurrentReached);
             self.stats.zones[found.zone].max_concurrent_rejects.add(1);
             return Answered::Now(respond(Rcode::REFUSED, None, frame, out));
         }
         if forward.failfast && self.all_down(&forward.upstreams) {
+            mark(Mark::FailedFast);
             self.stats.all_down.add(1);
             return Answered::Now(respond(Rcode::SERVFAIL, Some(EDE_NO_REACHABLE_AUTHORITY), frame, out));
         }
         if too_many_waiters || self.lookups.len() >= limits.lookups_max as usize {
+            mark(Mark::LookupShed);
             return self.shed(frame, out);
         }
         self.start_lookup(asked, key, rd, found.zone);
@@ -149,7 +160,8 @@ impl<C: Cache> Forwarder<C> {
                 answer.meta.extended_error.get_or_insert(EDE_CACHED_ERROR);
             }
             // A fresh entry has lived less than its TTL, so at least a second is left.
-            let left_s = u64::from(answer.meta.ttl_s).saturating_sub(now.seconds_since(entry.stored));
+            let age_s = if planted(Fault::TtlNeverFalls) { 0 } else { now.seconds_since(entry.stored) };
+            let left_s = u64::from(answer.meta.ttl_s).saturating_sub(age_s);
             (render(answer, Ttls::Flat(left_s as u32), frame, out), answer.meta.kind)
         });
         let Some((rendered, kind)) = hit else {
@@ -176,6 +188,7 @@ impl<C: Cache> Forwarder<C> {
             order(forward.policy, &forward.upstreams, &self.upstreams, &mut self.turns[zone], &mut self.rng);
         let all_down = self.all_down(&order);
         if all_down {
+            mark(Mark::AllDownAtStart);
             self.stats.all_down.add(1);
         }
         let ticket = self.lookups.insert(Lookup {
@@ -233,7 +246,7 @@ impl<C: Cache> Forwarder<C> {
             id: header.id,
             query_flags: header.flags,
             question,
-            do_bit: edns.map(|edns| edns.do_bit),
+            do_bit: edns.map(|edns| edns.do_bit).or(planted(Fault::OptUninvited).then_some(false)),
             udp_size,
             len_max: reply_len_max(query.client.transport(), edns.map_or(0, |edns| edns.udp_size), udp_size),
             trust_ad: self.config.trust_ad,
@@ -381,6 +394,7 @@ enum Answered {
 pub(super) fn reply_len_max(transport: Transport, client_udp_size: u16, our_udp_size: u16) -> usize {
     match transport {
         Transport::Tcp => MESSAGE_LEN_MAX,
+        Transport::Udp if planted(Fault::PayloadSizeIgnored) => usize::from(our_udp_size),
         // RFC 6891 §6.2.3: sizes below 512 mean 512.
         Transport::Udp => usize::from(client_udp_size.max(UDP_SIZE_MIN).min(our_udp_size)),
     }

@@ -13,6 +13,7 @@ use super::{AskedBefore, Failures, Forwarder};
 use crate::api::{ClientQuery, Outcome, Path};
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::sim_support::{Fault, Mark, mark, mark_if, planted};
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::upstream::Upstream;
@@ -53,6 +54,7 @@ impl<C: Cache> Forwarder<C> {
     /// Everyone who waits for a lookup, or for an answer that was not fetched yet.
     fn take_all_waiters(&mut self) -> Vec<(Waiter, Vec<u8>)> {
         let mut waiting = Vec::new();
+        mark_if(!self.finished.is_empty(), Mark::ReloadBeforeAnswersWereFetched);
         let finished = core::mem::take(&mut self.finished).into_iter().map(Finished::into_unanswered);
         let lookups =
             self.lookups.take_all().into_iter().map(|lookup| (lookup.waiters.into_vec(), lookup.question));
@@ -63,6 +65,9 @@ impl<C: Cache> Forwarder<C> {
             }
         }
         self.lookups = Lookups::new();
+        if planted(Fault::ReloadForgetsClients) {
+            waiting.clear();
+        }
         waiting
     }
 
@@ -83,11 +88,13 @@ impl<C: Cache> Forwarder<C> {
         for (waiter, message) in waiting {
             // The socket it came in on is gone; nobody could hear the answer.
             if usize::from(waiter.client.listener.0) >= self.routes.len() {
+                mark(Mark::ReloadTookListener);
                 continue;
             }
             self.asked_before = Some(AskedBefore { at: waiter.asked, query_len: waiter.query_len });
             let query = ClientQuery { client: waiter.client, message: &message };
             if let Outcome::Answer { len } = self.answer_or_forward(now, &query, &mut out) {
+                mark(Mark::ReloadAnsweredAtOnce);
                 self.replies.push_back((waiter.client, out[..len].into()));
             }
         }

@@ -4,10 +4,11 @@
 //! sending rubbish can take names off the network (that is what a forged datagram does to CoreDNS today).
 
 use super::Forwarder;
-use super::paths::{Attempt, Purpose};
+use super::paths::{Attempt, OutQuery, Purpose};
 use crate::api::{FailureCause, Path, Rejection, Transport};
 use crate::cache::{Answer, AnswerMeta, AnswerRef, Cache, InsertRules, Inserted, Judgement, Ttls, judge};
 use crate::config::UpstreamId;
+use crate::sim_support::{Fault, Mark, mark, mark_if, planted};
 use crate::slab::Ticket;
 use crate::stats::{DURATION_BOUNDS_US, rcode_label};
 use crate::time::{Duration, Instant};
@@ -31,15 +32,22 @@ impl<C: Cache> Forwarder<C> {
         let open = self.paths.get_mut(path.into()).ok_or(Rejection::UnknownPath)?;
         let header = Header::read(bytes).ok_or(Rejection::Short)?;
         let (upstream, transport) = (open.upstream, open.transport);
-        let Some(query) = open.queries.iter().find(|query| query.id == header.id).copied() else {
+        let same_id = |query: &&OutQuery| query.id == header.id || planted(Fault::IdNotCompared);
+        let Some(query) = open.queries.iter().find(same_id).copied() else {
             open.wrong_ids = open.wrong_ids.saturating_add(1);
             match transport {
                 _ if open.wrong_ids != WRONG_IDS_SUSPECT => {}
                 // On a shared path these are late answers to lookups that are over.
                 Transport::Udp if open.used > 1 => {}
-                Transport::Udp => self.ask_over_tcp_too(now, path),
+                Transport::Udp => {
+                    mark(Mark::IdsBeingGuessed);
+                    self.ask_over_tcp_too(now, path);
+                }
                 // One may be an answer given twice; this one has lost its way.
-                Transport::Tcp => self.path_lost(now, path, FailureCause::Broken),
+                Transport::Tcp => {
+                    mark(Mark::ConnectionLostItsWay);
+                    self.path_lost(now, path, FailureCause::Broken);
+                }
             }
             return Err(Rejection::WrongId);
         };
@@ -55,6 +63,7 @@ impl<C: Cache> Forwarder<C> {
             }
             Purpose::Abandoned => {
                 // Nobody waits any more, but the connection lives and so does the upstream.
+                mark(Mark::LateReplyTaken);
                 self.path_heard(now, path, query.id);
                 self.take_query(now, attempt);
                 self.upstream_answered(now, upstream);
@@ -72,15 +81,23 @@ impl<C: Cache> Forwarder<C> {
             Ok(message) => message,
             Err(rejection) if transport == Transport::Tcp => {
                 // On a connection there is no second sender: this one speaks nonsense.
+                mark(Mark::NonsenseOverTcp);
                 self.path_lost(now, path, FailureCause::Broken);
                 return Err(rejection);
             }
             Err(rejection) => {
+                if planted(Fault::RejectionHeldAgainstUpstream) {
+                    self.upstream_failed(now, upstream);
+                }
+                if planted(Fault::RejectionEndsAttempt) {
+                    self.path_lost(now, path, FailureCause::Broken);
+                }
                 self.ask_over_tcp_too(now, path);
                 return Err(rejection);
             }
         };
-        let truncated = message.header.flags.has(Flags::TC);
+        let used = planted(Fault::TruncatedAnswerKept) || planted(Fault::TruncatedAnswerTaken);
+        let truncated = message.header.flags.has(Flags::TC) && !used;
         self.stats.trailing_bytes_cut.add(u64::from(!truncated && message.end < bytes.len()));
         self.path_heard(now, path, query.id);
         self.take_query(now, attempt);
@@ -101,6 +118,7 @@ impl<C: Cache> Forwarder<C> {
             self.retry_truncated(now, ticket, upstream, transport);
         } else if rcode == Rcode::FORMERR && query.edns && message.opt.is_none() {
             // RFC 6891 §7: perhaps it does not know EDNS. If it likes the question better without, that is remembered.
+            mark(Mark::EdnsRefused);
             if let Some(lookup) = self.lookups.get_mut(ticket) {
                 lookup.without_edns = true;
             }
@@ -108,6 +126,7 @@ impl<C: Cache> Forwarder<C> {
                 self.attempt_failed(now, ticket, FailureCause::Local);
             }
         } else if self.fails_over(ticket, rcode) {
+            mark(Mark::FailedOver);
             self.next_attempt(now, ticket);
         } else {
             self.finish_with(now, ticket, &message);
@@ -128,9 +147,11 @@ impl<C: Cache> Forwarder<C> {
     fn retry_truncated(&mut self, now: Instant, ticket: Ticket, upstream: UpstreamId, transport: Transport) {
         let Some(lookup) = self.lookups.get_mut(ticket) else { return };
         if transport == Transport::Tcp {
+            mark(Mark::TruncatedOverTcp);
             self.attempt_failed(now, ticket, FailureCause::Broken);
             return;
         }
+        mark(Mark::TruncatedSoTcp);
         lookup.truncated = true;
         lookup.asked_over_tcp = true;
         lookup.transport = Transport::Tcp;
@@ -149,6 +170,7 @@ impl<C: Cache> Forwarder<C> {
         for purpose in open.live().map(|query| query.purpose).collect::<SmallVec<[Purpose; 1]>>() {
             let Purpose::Lookup(ticket) = purpose else { continue };
             if let Some(lookup) = self.lookups.get_mut(ticket).filter(|lookup| !lookup.asked_over_tcp) {
+                mark(Mark::ForgerySoTcpToo);
                 lookup.asked_over_tcp = true;
                 self.send_attempt(now, ticket, upstream, Transport::Tcp);
             }
@@ -168,11 +190,12 @@ impl<C: Cache> Forwarder<C> {
             self.failures.remember(&lookup.key, zone, rcode, false, now);
         }
         let options = upstream_options(message);
+        mark_if(options.scoped, Mark::ScopedAnswerRelayed);
         let rules = self.config.zones[zone].cache.as_ref();
         let cacheable = rules.filter(|rules| {
             let named =
                 rules.zones.is_empty() || rules.zones.iter().any(|z| z.is_suffix_of(lookup.key.qname()));
-            named && lookup.rd && !options.scoped
+            named && (lookup.rd || planted(Fault::Rd0AnswerKept)) && !options.scoped
         });
         let judgement = cacheable.map(|rules| (rules, judge(message, rules, self.wall.unix_s(now))));
         let (kind, ttls, ttl_s) = match judgement {
@@ -196,9 +219,11 @@ impl<C: Cache> Forwarder<C> {
 
     fn keep(&self, key: &crate::cache::Key, zone: usize, answer: AnswerRef<'_>, rules: InsertRules) {
         if answer.bytes.len() > self.config.limits.entry_bytes_max as usize {
+            mark(Mark::AnswerTooLargeToKeep);
             return;
         }
         if self.cache.insert(key, answer, rules) == Inserted::Busy {
+            mark(Mark::ShardBusy);
             self.stats.zones[zone].insert_skipped.add(1);
         }
     }
@@ -215,8 +240,10 @@ fn check<'a>(bytes: &'a [u8], header: Header, asked: &[u8]) -> Result<Message<'a
     if header.counts[0] != 1 {
         return Err(Rejection::WrongQuestion);
     }
-    let question = Question::read(bytes).filter(|q| q.same_as(asked)).ok_or(Rejection::WrongQuestion)?;
-    if header.flags.has(Flags::TC) {
+    let question = Question::read(bytes)
+        .filter(|q| q.same_as(asked) || planted(Fault::QuestionNotCompared))
+        .ok_or(Rejection::WrongQuestion)?;
+    if header.flags.has(Flags::TC) && !planted(Fault::TruncatedAnswerKept) {
         // V7: nothing of the body is going to be used, and a body that was cut may well not parse.
         let header = Header { counts: [1, 0, 0, 0], ..header };
         return Message::walk(bytes, header, question).map_err(|_| Rejection::Malformed);

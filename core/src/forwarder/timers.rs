@@ -1,5 +1,6 @@
 //! Deadlines, one per holder, exact: setting one anew replaces it, and one that is cleared never rings.
 
+use crate::sim_support::{Fault, planted};
 use crate::time::Instant;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -39,7 +40,7 @@ impl Timers {
     /// Takes the earliest deadline that is not after `now`.
     pub(super) fn pop(&mut self, now: Instant) -> Option<u32> {
         let (at, holder) = *self.by_time.first()?;
-        if at > now {
+        if at > now || (at == now && planted(Fault::DueTimerLeft)) {
             return None;
         }
         self.clear(holder);
