@@ -14,11 +14,12 @@ mod response;
 mod types;
 mod zone_line;
 
-pub use name::{name_from_wire, name_to_wire};
+pub use name::{name_from_wire, name_to_wire, try_name_to_wire};
 pub use query::Query;
 pub use reply::{Opt, Question, Reply, Rr};
 pub use response::Response;
-pub use types::{class, opcode, option_code, rcode, rtype, type_number, type_text};
+pub use types::{class, opcode, option_code, rcode, rtype, try_type_number, type_number, type_text};
+pub use zone_line::check_record;
 
 pub(crate) use name::read_name;
 

@@ -37,7 +37,8 @@ pub fn name_from_wire(wire: &[u8]) -> String {
     if text.is_empty() { ".".to_string() } else { text }
 }
 
-pub(crate) fn try_name_to_wire(text: &str) -> Result<Vec<u8>, String> {
+/// As [`name_to_wire`], for text that a person wrote; the error is a sentence.
+pub fn try_name_to_wire(text: &str) -> Result<Vec<u8>, String> {
     if text.is_empty() {
         return Err("it is empty (the root is '.')".into());
     }

@@ -112,7 +112,8 @@ pub fn type_text(rtype: u16) -> String {
     }
 }
 
-pub(crate) fn try_type_number(text: &str) -> Option<u16> {
+/// As [`type_number`], for text that a person wrote and that may be wrong.
+pub fn try_type_number(text: &str) -> Option<u16> {
     if let Some((number, _)) = MNEMONICS.iter().find(|(_, mnemonic)| mnemonic.eq_ignore_ascii_case(text)) {
         return Some(*number);
     }

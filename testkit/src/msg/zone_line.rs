@@ -21,6 +21,12 @@ pub(crate) struct Record {
     pub(crate) rdata: Vec<Part>,
 }
 
+/// Whether [`Response`](super::Response) and [`Query`](super::Query) will take this record; the error is a sentence. For lines that a
+/// person wrote into a file, where a panic could not say which line it was.
+pub fn check_record(line: &str) -> Result<(), String> {
+    Record::try_from_line(line, b"\0").map(drop)
+}
+
 /// A piece of RDATA; names are apart so that a writer may compress them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
