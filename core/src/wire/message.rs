@@ -163,8 +163,9 @@ impl<'a> Message<'a> {
 }
 
 fn walk_record(bytes: &[u8], at: usize, section: Section, before: &[Record]) -> Option<Record> {
-    let mut jumps = Jumps { before, reaches: 0, into_ttl: false };
+    let mut jumps = Jumps { before, own_ttl: 0..0, reaches: 0, into_ttl: false };
     let fixed = skip_name(bytes, at, |run| jumps.note(&run))?;
+    jumps.own_ttl = fixed + 4..fixed + 8;
     if bytes.len() < fixed + 10 {
         return None;
     }
@@ -197,6 +198,8 @@ fn walk_record(bytes: &[u8], at: usize, section: Section, before: &[Record]) -> 
 /// What a record's compression pointers lead to.
 struct Jumps<'a> {
     before: &'a [Record],
+    /// Where the record's own TTL is, which names in its RDATA could point to.
+    own_ttl: Range<usize>,
     reaches: usize,
     /// A label is read out of a TTL: no encoder does that, and the name would change when the TTL does.
     into_ttl: bool,
@@ -206,7 +209,8 @@ impl Jumps<'_> {
     fn note(&mut self, run: &Range<usize>) {
         self.reaches = self.reaches.max(run.end);
         let next = self.before.partition_point(|record| record.ttl_at + 4 <= run.start);
-        self.into_ttl |= self.before.get(next).is_some_and(|record| record.ttl_at < run.end);
+        self.into_ttl |= self.before.get(next).is_some_and(|record| record.ttl_at < run.end)
+            || run.start < self.own_ttl.end && self.own_ttl.start < run.end;
     }
 }
 
@@ -296,6 +300,9 @@ mod tests {
         let mut ttl = A.to_vec();
         ttl[6] = 3;
         assert_eq!(walk([1, 2, 0, 0], &[&ttl[..], pointing].concat()), Err(MessageFault::Malformed));
+        // A CNAME whose target is read out of its own TTL, at 25: the root, until the TTL falls.
+        let own = b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x02\xc0\x19";
+        assert_eq!(walk([1, 1, 0, 0], own), Err(MessageFault::Malformed));
     }
 
     #[test]

@@ -243,15 +243,21 @@ pub(super) fn is_ancestor(message: &[u8], ancestor: usize, name: usize) -> bool 
 /// Checks the name at `at` of `message` and returns where the bytes after it begin. `jumped` is told each run of bytes that
 /// the name is read from after a pointer.
 ///
-/// `None` if it does not fit RFC 1035 §3.1 and §4.1.4: a label of another kind, more than 255 octets, a pointer that does
-/// not lead strictly backwards or leads into the header, or the message's end in its middle.
+/// `None` if it does not fit RFC 1035 §3.1 and §4.1.4: a label of another kind, more than 255 octets, a pointer that leads
+/// into the header or to anything but a name that stands wholly before, or the message's end in its middle.
 pub(super) fn skip_name(message: &[u8], at: usize, mut jumped: impl FnMut(Range<usize>)) -> Option<usize> {
     let mut pos = at;
     let mut run = at;
+    // Where the bytes begin that led here by a pointer: a prior name (RFC 1035 §4.1.4) ends before them. So each hop leads
+    // further back, and a walk ends.
+    let mut limit = usize::MAX;
     let mut end = None;
     let mut name_len = 1;
     let mut hops = 0;
     loop {
+        if pos >= limit {
+            return None;
+        }
         let len = usize::from(*message.get(pos)?);
         match len {
             0 => {
@@ -269,16 +275,15 @@ pub(super) fn skip_name(message: &[u8], at: usize, mut jumped: impl FnMut(Range<
             }
             _ => {
                 let target = pointer_target(message, pos)?;
-                // Strictly backwards, so that a walk ends after at most as many hops as there are bytes before it.
                 hops += 1;
-                if target >= pos || target < super::HEADER_LEN || hops > POINTER_HOPS_MAX {
+                if target < super::HEADER_LEN || hops > POINTER_HOPS_MAX {
                     return None;
                 }
                 if end.is_some() {
                     jumped(run..pos + 2);
                 }
                 end.get_or_insert(pos + 2);
-                (pos, run) = (target, target);
+                (limit, pos, run) = (run, target, target);
             }
         }
     }
@@ -353,6 +358,16 @@ mod tests {
         assert!(names_equal(&message, 12, 17));
         assert!(is_ancestor(&message, 12, 15));
         assert!(!is_ancestor(&message, 15, 12));
+    }
+
+    #[test]
+    fn a_pointer_leads_to_a_name_that_ends_before() {
+        let mut message = vec![0; 12];
+        message.extend(b"\x03\x01a\x00\xc0\x0d"); // 12: a label, then a pointer to what is inside the label
+        message.extend(b"\x05x\xc0\x12xx\x00"); // 18: a label with a pointer to it inside, at 20
+        for at in [12, 20] {
+            assert_eq!(skip_name(&message, at, |_| {}), None, "at {at}");
+        }
     }
 
     #[test]
