@@ -126,6 +126,15 @@ fn a37_a38_an_empty_answer_without_soa_lives_for_five_seconds_at_most() {
 }
 
 #[test]
+fn v13_a_negative_answer_with_a_soa_of_another_zone_is_not_kept() {
+    for rcode in [0, 3] {
+        let foreign =
+            reply_to("www.example.", "A").rcode(rcode).authority(&format!("org. 30 IN SOA {SOA} 30"));
+        assert_eq!(judged(&foreign, &CacheRules::coredns()), Judgement::Relay, "RCODE {rcode}");
+    }
+}
+
+#[test]
 fn a61_a_step_of_the_wall_clock_changes_no_ttl() {
     let mut world = World::new(config(1));
     let query = Query::new("www.example.", "A");

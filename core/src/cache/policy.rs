@@ -69,9 +69,10 @@ fn classify(message: &Message<'_>, rules: &CacheRules) -> Option<(Kind, u32)> {
             if let Some(ttl_s) = negative_ttl(message) {
                 return Some((Kind::NoData, ttl_s));
             }
-            // NS without SOA is a referral: a resolver that gives one is not configured as one. Relay, keep nothing.
-            let referral = message.section(Section::Authority).any(|r| r.rtype == rtype::NS);
-            let soaless = !has_answer && !referral;
+            // NS without SOA is a referral: a resolver that gives one is not configured as one. A SOA of another zone says nothing
+            // about this name (reliability.md V13). Relay, keep nothing.
+            let elsewhere = |r: &Record| r.rtype == rtype::NS || r.rtype == rtype::SOA;
+            let soaless = !has_answer && !message.section(Section::Authority).any(elsewhere);
             mark(if soaless { Mark::NodataWithoutSoa } else { Mark::NeitherAnswerNorDenial });
             let ttl_max_s = if planted(Fault::SoalessNodataKeptLong) { u32::MAX } else { SOALESS_TTL_MAX_S };
             soaless.then(|| (Kind::NoData, least_ttl(message).min(ttl_max_s)))
