@@ -4,13 +4,14 @@
 #   make lint    format, clippy, docs, file sizes, dependency rules
 #   make demo    cargo run --release -- demo
 #   make loom    the models of the shared cache
+#   make fuzz    SECONDS=60 for each target, or TARGET=name; JOBS=1 at a time; needs nightly and a C++ compiler
 #   make soak    longer evidence, run by hand, written down in docs/evidence/
 #   make tools   Debian's programs that the tests talk to (nsd, kdig, dig); needs root, else it says what is missing
 
 SHELL := /bin/bash
 SUITE := .ci/suite
 
-.PHONY: test lint demo loom tools fmt soak instructions
+.PHONY: test lint demo loom tools fmt fuzz soak instructions
 
 test: tools
 	$(SUITE) "unit and integration tests" cargo test --locked --workspace --all-targets
@@ -39,6 +40,9 @@ fmt:
 tools:
 	@.ci/tools
 
+fuzz:
+	.ci/fuzz $(or $(TARGET),all) $(or $(SECONDS),60) $(or $(JOBS),1)
+
 # Longer evidence, by hand; see docs/evidence/.
 soak:
 	$(SUITE) "1000 random Corefiles under load, on each runtime" env NODENS_TEST_MUTATIONS=1000 NODENS_TEST_RUNTIME=tokio cargo test --locked --release -p nodens --test e2e_reload random_ -- --nocapture
@@ -46,6 +50,7 @@ soak:
 	$(SUITE) "upstreams that fall silent, the long forms" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens --test e2e_loss -- --nocapture
 	$(SUITE) "the agent's tests on tokio alone" cargo test --locked -p nodens --no-default-features --features tokio
 	$(SUITE) "the agent's tests on io_uring alone" cargo test --locked -p nodens --no-default-features --features uring
+	$(SUITE) "ten minutes of each fuzz target" .ci/fuzz all 600 2
 	@.ci/suite --summary
 
 # Instructions per cached answer against the committed figures; needs valgrind.
