@@ -1,0 +1,3 @@
+//! What `nodens-admission` can be told to do, one module for each command.
+
+pub mod serve;
