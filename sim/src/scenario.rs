@@ -25,7 +25,7 @@ mod show;
 mod world;
 
 use entry::Entry;
-use nodens_core::Config;
+use nodens_core::{Config, Transport};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -108,8 +108,12 @@ enum Event {
     Timeout,
     /// Seconds that the wall clock is set forward; the clock that counts TTLs does not move.
     WallClock(i64),
-    /// Whether sockets to an upstream are refused from now on.
-    Refusing(IpAddr, bool),
+    /// Whether sockets to an upstream are refused from now on; `over`: only of this transport.
+    Refusing {
+        upstream: IpAddr,
+        over: Option<Transport>,
+        refuses: bool,
+    },
     /// An upstream closes its TCP connections.
     Close(IpAddr),
     Nothing,

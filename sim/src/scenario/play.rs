@@ -70,7 +70,7 @@ impl Player<'_> {
                 self.world.step_wall_clock(*by_s);
                 Ok(())
             }
-            Event::Refusing(upstream, refuses) => self.world.refuse(*upstream, *refuses),
+            Event::Refusing { upstream, over, refuses } => self.world.refuse(*upstream, *over, *refuses),
             Event::Close(upstream) => self.world.close(*upstream),
         }
     }
@@ -131,7 +131,7 @@ impl Player<'_> {
         Err(format!("the query differs in {}\n  expected\n{expected}  received {received}", parts.join(", ")))
     }
 
-    /// Answers the oldest query that matches and has no answer; if all have, the latest of them once more.
+    /// Answers the oldest query that matches and still waits; if none does, the latest that matches: too late, or once more.
     fn reply(
         &mut self,
         upstream: Option<IpAddr>,
@@ -143,7 +143,8 @@ impl Player<'_> {
                 && differences(entry, &query.message, query.transport).is_empty()
         };
         let out_queries = &self.world.out_queries;
-        let waiting = out_queries.iter().position(|query| !query.answered && fits(query));
+        let waits = |query: &OutQuery| !query.answered && self.world.is_open(query);
+        let waiting = out_queries.iter().position(|query| waits(query) && fits(query));
         let Some(index) = waiting.or_else(|| out_queries.iter().rposition(fits)) else {
             return Err("no upstream has been asked what this could answer".into());
         };

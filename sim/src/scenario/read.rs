@@ -5,7 +5,7 @@
 use super::entry::{EdnsLine, Entry, FLAGS, OPCODES, Question, RCODES};
 use super::matching::Word;
 use super::{Event, Fault, Range, Scenario, Step};
-use nodens_core::{DropReason, Rejection};
+use nodens_core::{DropReason, Rejection, Transport};
 use nodens_testkit::msg::{check_record, option_code, try_name_to_wire, try_type_number};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -105,7 +105,10 @@ fn step(lines: &mut Lines<'_>, mut words: Words<'_>) -> Result<Step, Fault> {
         }
         _ => options(lines, words)?,
     };
-    let Options { address, label } = options;
+    let Options { address, label, over } = options;
+    if over.is_some() && !event.ends_with("REACHABLE") {
+        return lines.fault("UDP and TCP belong to UNREACHABLE and REACHABLE alone");
+    }
     let upstream = |lines: &Lines<'_>| match address {
         Some(address) => Ok(address),
         None => lines.fault(format!("{event} needs ADDRESS and an upstream")),
@@ -113,8 +116,8 @@ fn step(lines: &mut Lines<'_>, mut words: Words<'_>) -> Result<Step, Fault> {
     let event = match event {
         "NOTHING" => Event::Nothing,
         "TIMEOUT" => Event::Timeout,
-        "UNREACHABLE" => Event::Refusing(upstream(lines)?, true),
-        "REACHABLE" => Event::Refusing(upstream(lines)?, false),
+        "UNREACHABLE" => Event::Refusing { upstream: upstream(lines)?, over, refuses: true },
+        "REACHABLE" => Event::Refusing { upstream: upstream(lines)?, over, refuses: false },
         "CLOSE" => Event::Close(upstream(lines)?),
         "CHECK_NO_ANSWER" => Event::CheckNoAnswer,
         "CHECK_NO_OUT_QUERY" => Event::CheckNoOutQuery,
@@ -138,15 +141,21 @@ struct Options<'a> {
     address: Option<IpAddr>,
     /// `DROPPED reason`, `REJECTED reason`.
     label: Option<(&'a str, &'a str)>,
+    over: Option<Transport>,
 }
 
 fn options<'a>(lines: &Lines<'_>, mut words: Words<'a>) -> Result<Options<'a>, Fault> {
-    let mut options = Options { address: None, label: None };
+    let mut options = Options { address: None, label: None, over: None };
     while let Some(word) = words.next() {
         match word {
             "ADDRESS" => options.address = Some(lines.address(words.next())?),
+            "UDP" => options.over = Some(Transport::Udp),
+            "TCP" => options.over = Some(Transport::Tcp),
             "DROPPED" | "REJECTED" => options.label = Some((word, words.next().unwrap_or_default())),
-            _ => return lines.fault(format!("'{word}': ADDRESS, DROPPED or REJECTED may follow an event")),
+            _ => {
+                return lines
+                    .fault(format!("'{word}': ADDRESS, UDP, TCP, DROPPED or REJECTED may follow an event"));
+            }
         }
     }
     Ok(options)

@@ -10,7 +10,7 @@ use nodens_core::{
     PathEvent, PathRequest, Rejection, Seed, Target, Transport,
 };
 use nodens_testkit::Reply;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(super) struct World {
     unix_s: u64,
     forwarder: Forwarder<SharedCache>,
     open: BTreeMap<u32, (Path, Transport, IpAddr)>,
-    refusing: HashSet<IpAddr>,
+    refusing: Vec<(IpAddr, Transport)>,
     waiting: Vec<Waiting>,
     connections: u64,
     buffer: Vec<u8>,
@@ -82,7 +82,7 @@ impl World {
             unix_s: START_UNIX_S,
             forwarder,
             open: BTreeMap::new(),
-            refusing: HashSet::new(),
+            refusing: Vec::new(),
             waiting: Vec::new(),
             connections: 0,
             buffer: vec![0; MESSAGE_BYTES_MAX],
@@ -132,14 +132,22 @@ impl World {
         Ok(accepted.err())
     }
 
-    /// From now on sockets to `upstream` are refused, or no longer. What is open towards it is refused at once.
-    pub(super) fn refuse(&mut self, upstream: IpAddr, refuses: bool) -> Result<(), String> {
-        if !refuses {
-            self.refusing.remove(&upstream);
-            return Ok(());
+    /// From now on sockets to `upstream` (of one transport, or of both) are refused, or no longer. What is open is refused at once.
+    pub(super) fn refuse(
+        &mut self,
+        upstream: IpAddr,
+        over: Option<Transport>,
+        refuses: bool,
+    ) -> Result<(), String> {
+        let chosen = |transport| over.is_none_or(|over| over == transport);
+        self.refusing.retain(|(host, transport)| *host != upstream || !chosen(*transport));
+        let both = [Transport::Udp, Transport::Tcp].into_iter();
+        self.refusing.extend(both.filter(|over| refuses && chosen(*over)).map(|over| (upstream, over)));
+        if refuses {
+            self.report(PathEvent::Refused, |over, to| chosen(over) && to == upstream)
+        } else {
+            Ok(())
         }
-        self.refusing.insert(upstream);
-        self.report(PathEvent::Refused, |_, to| to == upstream)
     }
 
     /// `upstream` closes its TCP connections.
@@ -160,6 +168,11 @@ impl World {
             self.drain()?;
         }
         Ok(())
+    }
+
+    /// Whether the socket that a query left by is still open.
+    pub(super) fn is_open(&self, query: &OutQuery) -> bool {
+        self.open.get(&query.path.slot).is_some_and(|(path, ..)| *path == query.path)
     }
 
     /// Sets the wall clock forward, or back.
@@ -216,7 +229,7 @@ impl World {
     fn path_requested(&mut self, request: PathRequest) {
         match request {
             PathRequest::Open { path, transport, upstream, .. } => {
-                if self.refusing.contains(&upstream.ip()) {
+                if self.refusing.contains(&(upstream.ip(), transport)) {
                     self.forwarder.handle_path_event(self.now, path, PathEvent::Refused);
                     return;
                 }
