@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
+use crate::cluster::Events;
 use crate::review::{self, Answered};
 use crate::server::webhook::Review;
 use crate::snapshot::{NamespaceFacts, NamespaceView, Snapshot};
@@ -28,27 +29,40 @@ pub trait FreshNamespaces: Send + Sync + 'static {
 pub struct Reviewer {
     snapshot: Arc<ArcSwap<Snapshot>>,
     fresh: Option<Arc<dyn FreshNamespaces>>,
+    events: Option<Events>,
 }
 
 impl Reviewer {
-    /// `fresh` is None where there is no API server to ask.
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, fresh: Option<Arc<dyn FreshNamespaces>>) -> Self {
-        Self { snapshot, fresh }
+    /// `fresh` is None where there is no API server to ask, `events` where nobody wants any.
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        fresh: Option<Arc<dyn FreshNamespaces>>,
+        events: Option<Events>,
+    ) -> Self {
+        Self { snapshot, fresh, events }
+    }
+
+    async fn answered(&self, body: &[u8], deadline: Instant) -> Answered {
+        let snapshot = self.snapshot.load_full();
+        let answered = review::answer(body, &snapshot);
+        let (Some(namespace), Some(fresh)) = (&answered.recheck_namespace, &self.fresh) else {
+            return answered;
+        };
+        let until = deadline.min(Instant::now() + LOOKUP_TIMEOUT);
+        let facts = timeout_at(until, fresh.get(namespace)).await.ok().flatten();
+        let view = facts.as_deref().map_or(NamespaceView::Selected, NamespaceView::Known);
+        review::answer_for(body, &snapshot, view)
     }
 }
 
 impl Review for Reviewer {
     fn review<'a>(&'a self, body: &'a [u8], deadline: Instant) -> BoxFuture<'a, Answered> {
         Box::pin(async move {
-            let snapshot = self.snapshot.load_full();
-            let answered = review::answer(body, &snapshot);
-            let (Some(namespace), Some(fresh)) = (&answered.recheck_namespace, &self.fresh) else {
-                return answered;
-            };
-            let until = deadline.min(Instant::now() + LOOKUP_TIMEOUT);
-            let facts = timeout_at(until, fresh.get(namespace)).await.ok().flatten();
-            let view = facts.as_deref().map_or(NamespaceView::Selected, NamespaceView::Known);
-            review::answer_for(body, &snapshot, view)
+            let answered = self.answered(body, deadline).await;
+            if let (Ok(outcome), Some(events)) = (&answered.outcome, &self.events) {
+                events.offer(outcome);
+            }
+            answered
         })
     }
 }

@@ -10,12 +10,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::namespaces::facts;
+use crate::reviewer::FreshNamespaces;
 use crate::settings::InjectionSettings;
 use crate::snapshot::NamespaceFacts;
 
@@ -78,5 +80,11 @@ impl FreshLook {
             answered.send_replace(Some(found));
         });
         Some(answer)
+    }
+}
+
+impl FreshNamespaces for FreshLook {
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Facts> {
+        Box::pin(self.namespace(name))
     }
 }

@@ -5,6 +5,7 @@
 //! before; then each connection is closed after its next answer. A second signal ends it at once.
 
 mod options;
+mod watching;
 
 use std::fmt::Display;
 use std::io;
@@ -25,7 +26,7 @@ use crate::flags;
 use crate::log::{Level, Log};
 use crate::metrics::Metrics;
 use crate::readiness::{Need, Readiness};
-use crate::reviewer::Reviewer;
+use crate::reviewer::{FreshNamespaces, Reviewer};
 use crate::server::limits::Limits;
 use crate::server::listen;
 use crate::server::probes::Probes;
@@ -102,7 +103,17 @@ async fn serve_until_told(
     };
     tokio::spawn(Files::new(&options.cert_dir).follow(targets));
 
-    let reviewer = Arc::new(Reviewer::new(snapshot, None));
+    let watching = match options.no_kube {
+        true => None,
+        false => {
+            let client = options.access.client().await.map_err(|why| format!("{why}, or with --no-kube"))?;
+            Some(watching::start(&client, options, &snapshot, (&readiness, &metrics, log)))
+        }
+    };
+    let fresh =
+        watching.as_ref().map(|watching| Arc::new(watching.fresh.clone()) as Arc<dyn FreshNamespaces>);
+    let events = watching.as_ref().and_then(|watching| watching.events.clone());
+    let reviewer = Arc::new(Reviewer::new(snapshot, fresh, events));
     let handler = Arc::new(Webhook::new(reviewer, limits, telling.clone(), options.is_verbose()));
     let probes_handler = Arc::new(Probes { readiness: Arc::clone(&readiness), metrics });
     let failed = |why: io::Error| format!("the server cannot be started: {why}");

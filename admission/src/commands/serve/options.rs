@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::commands::access::{AccessOptions, access_flags};
 use crate::duration;
 use crate::flags::{self, Flag, UsageError};
 use crate::server::listen::ListenAddress;
@@ -48,6 +49,10 @@ pub struct ServeOptions {
     pub http_listen: ListenAddress,
     /// `--no-kube`
     pub no_kube: bool,
+    /// Which cluster.
+    pub access: AccessOptions,
+    /// `--events`
+    pub events: bool,
     /// `--cert-mode`
     pub cert_mode: CertMode,
     /// `--cert-dir`
@@ -71,6 +76,8 @@ impl Default for ServeOptions {
             listen: ListenAddress::any(8443),
             http_listen: ListenAddress::any(8080),
             no_kube: false,
+            access: AccessOptions::default(),
+            events: false,
             cert_mode: CertMode::Auto,
             cert_dir: CERT_DIR.into(),
             shutdown_delay: Duration::from_secs(5),
@@ -95,6 +102,8 @@ impl ServeOptions {
             }
             options.ignored.push(word);
         }
+        // A server that cannot start must not stand in the way of its own Pods.
+        options.injection.settings.exempt_namespaces.push(options.access.namespace.clone());
         options.injection = options.injection.checked()?;
         let alone = options.no_kube && options.injection.settings.include_kube_dns;
         if alone && options.injection.kube_dns.is_empty() && !options.help {
@@ -165,6 +174,15 @@ pub fn serve_flags() -> Vec<Flag<ServeOptions>> {
             })
             .default("15s"),
         ],
+    ));
+    all.extend(access_flags().into_iter().map(|flag| flag.within(|options: &mut O| &mut options.access)));
+    all.extend(flags::group(
+        "The cluster",
+        vec![Flag::switch(
+            &["events"],
+            "tell owners of Pods that were unexpectedly left alone, as Events; the webhook configuration then says sideEffects: NoneOnDryRun",
+            |o: &mut O, on| o.events = on,
+        )],
     ));
     all.extend(flags::group(
         "Certificate",
