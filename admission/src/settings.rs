@@ -4,6 +4,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::Deserialize;
+
 use crate::names;
 use crate::validate;
 
@@ -17,7 +19,8 @@ pub const ATTEMPTS: (u32, u32) = (1, 5);
 pub const TIMEOUT_S: (u32, u32) = (1, 30);
 
 /// What happens to a Pod that brings a `dnsConfig` of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MergeMode {
     /// It is kept and ours added, as the kubelet merges: its options win, its nameservers and searches follow ours.
     #[default]
@@ -29,7 +32,8 @@ pub enum MergeMode {
 }
 
 /// What happens to a Pod that may, but need not, land on a virtual node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SoftPlacement {
     /// It is left alone: on a virtual node it could not reach the node-local address.
     #[default]
@@ -39,7 +43,8 @@ pub enum SoftPlacement {
 }
 
 /// Which of two address families' entries take the three places.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DualStack {
     /// The first node-local address, then kube-dns in both families: the backup in both.
     #[default]
@@ -49,7 +54,8 @@ pub enum DualStack {
 }
 
 /// What tells an injected Pod from one with a hand-written `dnsConfig`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Marker {
     /// Nothing: the Pod gets the two DNS fields and no more.
     None,
@@ -63,7 +69,8 @@ pub enum Marker {
 /// Everything an operator can choose about injection.
 ///
 /// [`Default`] is what the ack-node-local-dns chart configures. Call [`checked`](Self::checked) after changing anything.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct InjectionSettings {
     /// Where the node-local DNS listens: one address, or one per family with the primary first.
     pub node_local: Vec<IpAddr>,
