@@ -8,6 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -21,6 +22,39 @@ impl Deref for Text<'_> {
 
     fn deref(&self) -> &str {
         &self.0
+    }
+}
+
+/// A JSON object. serde would take an array for a struct too, field by field; a Pod whose `spec` is an array is no Pod, and a patch for it
+/// would not apply.
+#[derive(Clone, Debug, Default)]
+pub struct Object<T>(pub T);
+
+impl<T> Deref for Object<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Object<T>, M::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 
@@ -65,15 +99,22 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
     }
 }
 
-/// A Pod, as far as the decision looks.
+/// A Pod, as far as the decision looks; see [`Pod::read`].
 #[derive(Debug, serde::Deserialize)]
 pub struct Pod<'a> {
     /// Labels, annotations, owners.
     #[serde(borrow)]
-    pub metadata: Metadata<'a>,
+    pub metadata: Object<Metadata<'a>>,
     /// Placement and DNS.
     #[serde(borrow)]
-    pub spec: Spec<'a>,
+    pub spec: Object<Spec<'a>>,
+}
+
+impl<'a> Pod<'a> {
+    /// Reads a Pod's JSON, or says which field is no Pod's.
+    pub fn read(json: &'a str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str::<Object<Self>>(json).map(|pod| pod.0)
+    }
 }
 
 /// `metadata`
@@ -97,7 +138,7 @@ pub struct Metadata<'a> {
     pub annotations: Option<Pairs<'a>>,
     /// Who made it.
     #[serde(borrow, default)]
-    pub owner_references: Option<Vec<OwnerReference<'a>>>,
+    pub owner_references: Option<Vec<Object<OwnerReference<'a>>>>,
 }
 
 impl Metadata<'_> {
@@ -114,7 +155,11 @@ impl Metadata<'_> {
     /// The controller among the owners, else the first.
     pub fn owner(&self) -> Option<&OwnerReference<'_>> {
         let owners = self.owner_references.as_deref()?;
-        owners.iter().find(|owner| owner.controller == Some(true)).or_else(|| owners.first())
+        owners
+            .iter()
+            .find(|owner| owner.controller == Some(true))
+            .or_else(|| owners.first())
+            .map(|owner| &**owner)
     }
 
     /// The name, or its beginning and a star while it is to be generated.
@@ -169,18 +214,18 @@ pub struct Spec<'a> {
     pub node_selector: Option<Pairs<'a>>,
     /// Only the required node affinity is looked at.
     #[serde(borrow, default)]
-    pub affinity: Option<Affinity<'a>>,
+    pub affinity: Option<Object<Affinity<'a>>>,
     /// Taints that are no obstacle.
     #[serde(borrow, default)]
-    pub tolerations: Option<Vec<Toleration<'a>>>,
+    pub tolerations: Option<Vec<Object<Toleration<'a>>>>,
     /// The operating system.
     #[serde(borrow, default)]
-    pub os: Option<Os<'a>>,
+    pub os: Option<Object<Os<'a>>>,
 }
 
 impl<'a> Spec<'a> {
     /// The terms of the required node affinity; one of them has to hold.
-    pub fn required_node_terms(&self) -> &[NodeSelectorTerm<'a>] {
+    pub fn required_node_terms(&self) -> &[Object<NodeSelectorTerm<'a>>] {
         self.affinity
             .as_ref()
             .and_then(|affinity| affinity.node_affinity.as_ref())
@@ -216,21 +261,21 @@ pub struct Toleration<'a> {
 #[serde(rename_all = "camelCase")]
 pub struct Affinity<'a> {
     #[serde(borrow, default)]
-    node_affinity: Option<NodeAffinity<'a>>,
+    node_affinity: Option<Object<NodeAffinity<'a>>>,
 }
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct NodeAffinity<'a> {
     #[serde(borrow, default)]
-    required_during_scheduling_ignored_during_execution: Option<NodeSelector<'a>>,
+    required_during_scheduling_ignored_during_execution: Option<Object<NodeSelector<'a>>>,
 }
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct NodeSelector<'a> {
     #[serde(borrow, default)]
-    node_selector_terms: Option<Vec<NodeSelectorTerm<'a>>>,
+    node_selector_terms: Option<Vec<Object<NodeSelectorTerm<'a>>>>,
 }
 
 /// One alternative of the required node affinity.
@@ -239,10 +284,10 @@ struct NodeSelector<'a> {
 pub struct NodeSelectorTerm<'a> {
     /// About the node's labels.
     #[serde(borrow, default)]
-    pub match_expressions: Option<Vec<NodeSelectorRequirement<'a>>>,
+    pub match_expressions: Option<Vec<Object<NodeSelectorRequirement<'a>>>>,
     /// About the node's fields, of which there is one: `metadata.name`.
     #[serde(borrow, default)]
-    pub match_fields: Option<Vec<NodeSelectorRequirement<'a>>>,
+    pub match_fields: Option<Vec<Object<NodeSelectorRequirement<'a>>>>,
 }
 
 /// One condition on the node.
@@ -301,8 +346,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for DnsOption<'a> {
         }
 
         let raw = <&'de RawValue>::deserialize(deserializer)?;
-        let named: Named<'a> = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
-        Ok(Self { name: named.name.unwrap_or_default(), raw })
+        let named: Object<Named<'a>> = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+        Ok(Self { name: named.0.name.unwrap_or_default(), raw })
     }
 }
 

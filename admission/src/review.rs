@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::decide::{self, Decision, Input, Request};
 use crate::overrides::Ignored;
 use crate::patch;
-use crate::pod::{Pod, Text};
+use crate::pod::{Object, Pod, Text};
 use crate::reason::Reason;
 use crate::snapshot::{NamespaceView, Namespaces, Snapshot};
 
@@ -55,7 +55,7 @@ struct Review<'a> {
     #[serde(borrow)]
     kind: Option<Text<'a>>,
     #[serde(borrow)]
-    request: Option<ReviewRequest<'a>>,
+    request: Option<Object<ReviewRequest<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +70,7 @@ struct ReviewRequest<'a> {
     #[serde(borrow, default)]
     operation: Option<Text<'a>>,
     #[serde(borrow, default)]
-    resource: Option<decide::Resource<'a>>,
+    resource: Option<Object<decide::Resource<'a>>>,
     #[serde(borrow, default)]
     sub_resource: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -128,8 +128,8 @@ struct Parsed<'a> {
 impl<'a> Parsed<'a> {
     fn read(body: &'a [u8]) -> Result<Self, BadRequest> {
         let bad = |what: &str| Err(BadRequest(what.to_owned()));
-        let review: Review<'a> = match serde_json::from_slice(body) {
-            Ok(review) => review,
+        let review: Review<'a> = match serde_json::from_slice::<Object<_>>(body) {
+            Ok(review) => review.0,
             Err(error) => return Err(BadRequest(format!("the body is no AdmissionReview: {error}"))),
         };
         if review.kind.as_deref() != Some("AdmissionReview") {
@@ -140,12 +140,13 @@ impl<'a> Parsed<'a> {
             Some("admission.k8s.io/v1beta1") => "admission.k8s.io/v1beta1",
             _ => return bad("the AdmissionReview's apiVersion is neither admission.k8s.io/v1 nor v1beta1"),
         };
-        let Some(request) = review.request else { return bad("the AdmissionReview has no request") };
+        let Some(Object(request)) = review.request else { return bad("the AdmissionReview has no request") };
         let Some(uid) = request.uid.filter(|uid| !uid.is_empty()) else {
             return bad("the AdmissionReview's request has no uid");
         };
         let ReviewRequest { dry_run, object, operation, resource, sub_resource, namespace, .. } = request;
-        let request = Request { operation, resource, sub_resource, namespace };
+        let request =
+            Request { operation, resource: resource.map(|resource| resource.0), sub_resource, namespace };
         Ok(Self { api_version, uid, dry_run: dry_run.unwrap_or(false), object, request })
     }
 
@@ -174,7 +175,7 @@ impl<'a> Parsed<'a> {
             return response::respond(self.api_version, &self.uid, config.fingerprint(), outcome, None);
         }
         let pod: Result<Pod<'_>, _> = match self.object {
-            Some(object) => serde_json::from_str(object.get()).map_err(|error| error.to_string()),
+            Some(object) => Pod::read(object.get()).map_err(|error| error.to_string()),
             None => Err("there is no object".to_owned()),
         };
         let pod = match pod {

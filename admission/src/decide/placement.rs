@@ -47,11 +47,14 @@ pub(super) fn tolerates_virtual_node(pod: &Pod<'_>) -> bool {
 }
 
 fn expressions<'a>(pod: &'a Pod<'a>) -> impl Iterator<Item = &'a NodeSelectorRequirement<'a>> {
-    pod.spec.required_node_terms().iter().flat_map(|term| term.match_expressions.iter().flatten())
+    pod.spec
+        .required_node_terms()
+        .iter()
+        .flat_map(|term| term.match_expressions.iter().flatten().map(|o| &**o))
 }
 
 fn fields<'a>(pod: &'a Pod<'a>) -> impl Iterator<Item = &'a NodeSelectorRequirement<'a>> {
-    pod.spec.required_node_terms().iter().flat_map(|term| term.match_fields.iter().flatten())
+    pod.spec.required_node_terms().iter().flat_map(|term| term.match_fields.iter().flatten().map(|o| &**o))
 }
 
 fn asks_for(condition: &NodeSelectorRequirement<'_>, key: &str, value: impl Fn(&str) -> bool) -> bool {
