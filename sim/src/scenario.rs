@@ -84,6 +84,7 @@ enum Event {
     /// A client asks. `dropped`: the label of the reason why it gets no answer.
     Query {
         client: IpAddr,
+        listener: u16,
         entry: Entry,
         dropped: Option<String>,
     },
@@ -135,7 +136,7 @@ impl Scenario {
         &self.corefile
     }
 
-    /// Plays it in a world of its own. `config` is what [`corefile`](Self::corefile) means; it has one listener.
+    /// Plays it in a world of its own. `config` is what [`corefile`](Self::corefile) means; it has at least one listener.
     pub fn play(&self, config: Config, cache_bytes: usize) -> Result<(), Fault> {
         play::play(self, config, cache_bytes)
     }

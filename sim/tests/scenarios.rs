@@ -29,7 +29,7 @@ impl Source for Text<'_> {
     }
 }
 
-/// What the agent would run on a machine with one core and without IPv6: one worker, one listener.
+/// What the agent would run on a machine with one core and without IPv6: one worker.
 fn configured(file: &str, corefile: &str) -> Result<(Config, usize), String> {
     let environment = Environment {
         default_port: 53,
@@ -234,7 +234,7 @@ fn mistakes_in_a_file_are_told_with_their_line() {
         (
             "STEP 1 QUERY TO 10.0.0.1\n".into(),
             0,
-            "'TO': ADDRESS, UDP, TCP, DROPPED or REJECTED may follow an event",
+            "'TO': ADDRESS, LISTENER, UDP, TCP, DROPPED or REJECTED may follow",
         ),
         (
             "STEP 1 QUERY DROPPED never\n".into(),
@@ -242,6 +242,12 @@ fn mistakes_in_a_file_are_told_with_their_line() {
             "'never' is no reason; there are short, response, duplicate",
         ),
         ("STEP 1 REPLY DROPPED short\n".into(), 0, "DROPPED does not belong to this event"),
+        ("STEP 1 NOTHING LISTENER 0\n".into(), 0, "LISTENER belongs to QUERY alone"),
+        (
+            "STEP 1 QUERY LISTENER 1\nENTRY_BEGIN\nENTRY_END\nSCENARIO_END\n".into(),
+            0,
+            "STEP 1: there is no listener 1",
+        ),
         ("STEP 1 NOTHING TCP\n".into(), 0, "UDP and TCP belong to UNREACHABLE and REACHABLE alone"),
         ("STEP 1 CLOSE\n".into(), 0, "CLOSE needs ADDRESS and an upstream"),
         (

@@ -47,7 +47,9 @@ impl Player<'_> {
         }
         match &step.event {
             Event::Nothing => Ok(()),
-            Event::Query { client, entry, dropped } => self.query(*client, entry, dropped.as_deref()),
+            Event::Query { client, listener, entry, dropped } => {
+                self.query((*client, *listener), entry, dropped.as_deref())
+            }
             Event::CheckAnswer { client, entry } => self.check_answer(*client, entry),
             Event::CheckNoAnswer => match self.world.answers.front() {
                 None => Ok(()),
@@ -87,9 +89,14 @@ impl Player<'_> {
         }
     }
 
-    fn query(&mut self, client: IpAddr, entry: &Entry, dropped: Option<&str>) -> Result<(), String> {
+    fn query(
+        &mut self,
+        (client, listener): (IpAddr, u16),
+        entry: &Entry,
+        dropped: Option<&str>,
+    ) -> Result<(), String> {
         let over = if entry.words.contains(&Word::Tcp) { Transport::Tcp } else { Transport::Udp };
-        let outcome = self.world.ask(client, over, &entry.query_bytes(self.step as u16))?;
+        let outcome = self.world.ask(client, listener, over, &entry.query_bytes(self.step as u16))?;
         expect("the query is dropped", dropped, outcome.map(|reason| DropReason::LABELS[reason as usize]))
     }
 

@@ -105,9 +105,12 @@ fn step(lines: &mut Lines<'_>, mut words: Words<'_>) -> Result<Step, Fault> {
         }
         _ => options(lines, words)?,
     };
-    let Options { address, label, over } = options;
+    let Options { address, label, over, listener } = options;
     if over.is_some() && !event.ends_with("REACHABLE") {
         return lines.fault("UDP and TCP belong to UNREACHABLE and REACHABLE alone");
+    }
+    if listener.is_some() && event != "QUERY" {
+        return lines.fault("LISTENER belongs to QUERY alone");
     }
     let upstream = |lines: &Lines<'_>| match address {
         Some(address) => Ok(address),
@@ -123,7 +126,8 @@ fn step(lines: &mut Lines<'_>, mut words: Words<'_>) -> Result<Step, Fault> {
         "CHECK_NO_OUT_QUERY" => Event::CheckNoOutQuery,
         "QUERY" => {
             let dropped = lines.label(label, "DROPPED", &DropReason::LABELS)?;
-            Event::Query { client: address.unwrap_or(CLIENT), entry: lines.entry()?, dropped }
+            let (client, listener) = (address.unwrap_or(CLIENT), listener.unwrap_or(0));
+            Event::Query { client, listener, entry: lines.entry()?, dropped }
         }
         "REPLY" => {
             let rejected = lines.label(label, "REJECTED", &Rejection::LABELS)?;
@@ -142,19 +146,22 @@ struct Options<'a> {
     /// `DROPPED reason`, `REJECTED reason`.
     label: Option<(&'a str, &'a str)>,
     over: Option<Transport>,
+    /// Which listening address a query arrives at, in the order of the Corefile.
+    listener: Option<u16>,
 }
 
 fn options<'a>(lines: &Lines<'_>, mut words: Words<'a>) -> Result<Options<'a>, Fault> {
-    let mut options = Options { address: None, label: None, over: None };
+    let mut options = Options { address: None, label: None, over: None, listener: None };
     while let Some(word) = words.next() {
         match word {
             "ADDRESS" => options.address = Some(lines.address(words.next())?),
+            "LISTENER" => options.listener = Some(lines.number(words.next(), "the number of a listener")?),
             "UDP" => options.over = Some(Transport::Udp),
             "TCP" => options.over = Some(Transport::Tcp),
             "DROPPED" | "REJECTED" => options.label = Some((word, words.next().unwrap_or_default())),
             _ => {
                 return lines
-                    .fault(format!("'{word}': ADDRESS, UDP, TCP, DROPPED or REJECTED may follow an event"));
+                    .fault(format!("'{word}': ADDRESS, LISTENER, UDP, TCP, DROPPED or REJECTED may follow"));
             }
         }
     }

@@ -60,6 +60,7 @@ struct Waiting {
 pub(super) struct World {
     now: Instant,
     unix_s: u64,
+    listeners: usize,
     forwarder: Forwarder<SharedCache>,
     open: BTreeMap<u32, (Path, Transport, IpAddr)>,
     refusing: Vec<(IpAddr, Transport)>,
@@ -74,12 +75,14 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(config: Config, cache_bytes: usize) -> World {
+        let listeners = config.listeners.len();
         let cache = SharedCache::new(cache_bytes, &Seed([1; 32]));
         let mut forwarder = Forwarder::new(Arc::new(config), Arc::new(cache), Seed([2; 32]), START);
         forwarder.handle_wall_clock(START, START_UNIX_S);
         World {
             now: START,
             unix_s: START_UNIX_S,
+            listeners,
             forwarder,
             open: BTreeMap::new(),
             refusing: Vec::new(),
@@ -95,12 +98,16 @@ impl World {
     pub(super) fn ask(
         &mut self,
         client: IpAddr,
+        listener: u16,
         over: Transport,
         bytes: &[u8],
     ) -> Result<Option<DropReason>, String> {
+        if usize::from(listener) >= self.listeners {
+            return Err(format!("there is no listener {listener}; the Corefile has {}", self.listeners));
+        }
         self.connections += 1;
         let client = ClientAddr {
-            listener: ListenerId(0),
+            listener: ListenerId(listener),
             peer: SocketAddr::new(client, CLIENT_PORT),
             local: None,
             connection: (over == Transport::Tcp).then_some(ConnectionId(self.connections)),
