@@ -136,7 +136,8 @@ fn spoiled(text: &str) -> Vec<Spoiled> {
 #[test]
 fn every_check_of_every_scenario_can_fail() {
     let mut blind = Vec::new();
-    for (file, text) in files() {
+    // One that fails as it is has been reported by the test above.
+    for (file, text) in files().into_iter().filter(|(file, text)| play(file, text).is_ok()) {
         for copy in spoiled(&text) {
             match play(&file, &copy.text) {
                 Err(fault) if fault.starts_with(&format!("{file}:{}: ", copy.line)) => {}
