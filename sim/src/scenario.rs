@@ -10,7 +10,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | `read` | from text to steps, with the line of every mistake |
+//! | `read`, `lines` | from text to steps, with the line of every mistake |
 //! | `entry` | one message as it is written in a file, and its bytes |
 //! | `matching` | which parts of two messages are compared |
 //! | `show` | a message as `dig` would print it |
@@ -18,6 +18,7 @@
 //! | `play` | step after step |
 
 mod entry;
+mod lines;
 mod matching;
 mod play;
 mod read;

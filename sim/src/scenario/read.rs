@@ -3,6 +3,7 @@
 //! Line by line: a line's first word says what it is. Lines that begin with `;` are comments, anywhere.
 
 use super::entry::{EdnsLine, Entry, FLAGS, OPCODES, Question, RCODES};
+use super::lines::Lines;
 use super::matching::Word;
 use super::{Event, Fault, Range, Scenario, Step};
 use nodens_core::{DropReason, Rejection, Transport};
@@ -127,14 +128,14 @@ fn step(lines: &mut Lines<'_>, mut words: Words<'_>) -> Result<Step, Fault> {
         "QUERY" => {
             let dropped = lines.label(label, "DROPPED", &DropReason::LABELS)?;
             let (client, listener) = (address.unwrap_or(CLIENT), listener.unwrap_or(0));
-            Event::Query { client, listener, entry: lines.entry()?, dropped }
+            Event::Query { client, listener, entry: message(lines)?, dropped }
         }
         "REPLY" => {
             let rejected = lines.label(label, "REJECTED", &Rejection::LABELS)?;
-            Event::Reply { upstream: address, entry: lines.entry()?, rejected }
+            Event::Reply { upstream: address, entry: message(lines)?, rejected }
         }
-        "CHECK_ANSWER" => Event::CheckAnswer { client: address, entry: lines.checked_entry()? },
-        "CHECK_OUT_QUERY" => Event::CheckOutQuery { upstream: address, entry: lines.checked_entry()? },
+        "CHECK_ANSWER" => Event::CheckAnswer { client: address, entry: checked_message(lines)? },
+        "CHECK_OUT_QUERY" => Event::CheckOutQuery { upstream: address, entry: checked_message(lines)? },
         other => return lines.fault(format!("'{other}' is no event of a step")),
     };
     Ok(Step { number, line, event })
@@ -166,6 +167,23 @@ fn options<'a>(lines: &Lines<'_>, mut words: Words<'a>) -> Result<Options<'a>, F
         }
     }
     Ok(options)
+}
+
+/// An entry with its ENTRY_BEGIN.
+fn message(lines: &mut Lines<'_>) -> Result<Entry, Fault> {
+    match lines.next("ENTRY_BEGIN")? {
+        "ENTRY_BEGIN" => entry(lines),
+        line => lines.fault(format!("'{line}' stands where ENTRY_BEGIN belongs")),
+    }
+}
+
+/// The entry of a check: it has to compare something.
+fn checked_message(lines: &mut Lines<'_>) -> Result<Entry, Fault> {
+    let entry = message(lines)?;
+    match entry.words.is_empty() || entry.raw.is_some() {
+        true => lines.fault("a check needs MATCH and what to match, and no HEX_ANSWER"),
+        false => Ok(entry),
+    }
 }
 
 /// An entry whose ENTRY_BEGIN has been read.
@@ -306,87 +324,4 @@ fn raw_message(lines: &mut Lines<'_>) -> Result<Vec<u8>, Fault> {
 /// `1`, `0.25`.
 fn seconds(text: &str) -> Option<Duration> {
     text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-}
-
-/// What is left to read.
-struct Lines<'a> {
-    file: &'a str,
-    /// With their numbers.
-    lines: &'a [(usize, &'a str)],
-    /// The number of the line read last.
-    line: usize,
-}
-
-impl<'a> Lines<'a> {
-    /// The next line that says something; `missing` is what the file lacks if there is none.
-    fn next(&mut self, missing: &str) -> Result<&'a str, Fault> {
-        while let Some(((number, line), rest)) = self.lines.split_first() {
-            self.lines = rest;
-            self.line = *number;
-            if !line.is_empty() && !line.starts_with(';') {
-                return Ok(line);
-            }
-        }
-        self.fault(format!("the file ends before {missing}"))
-    }
-
-    fn skip_to(&mut self, number: usize) {
-        self.lines = self.lines.get(number - self.line..).unwrap_or_default();
-        self.line = number;
-    }
-
-    fn entry(&mut self) -> Result<Entry, Fault> {
-        match self.next("ENTRY_BEGIN")? {
-            "ENTRY_BEGIN" => entry(self),
-            line => self.fault(format!("'{line}' stands where ENTRY_BEGIN belongs")),
-        }
-    }
-
-    /// The entry of a check: it has to compare something.
-    fn checked_entry(&mut self) -> Result<Entry, Fault> {
-        let entry = self.entry()?;
-        match entry.words.is_empty() || entry.raw.is_some() {
-            true => self.fault("a check needs MATCH and what to match, and no HEX_ANSWER"),
-            false => Ok(entry),
-        }
-    }
-
-    fn label(
-        &self,
-        label: Option<(&str, &str)>,
-        wanted: &str,
-        known: &[&'static str],
-    ) -> Result<Option<String>, Fault> {
-        match label {
-            None => Ok(None),
-            Some((word, reason)) if word == wanted && known.contains(&reason) => Ok(Some(reason.to_owned())),
-            Some((word, _)) if word != wanted => self.fault(format!("{word} does not belong to this event")),
-            Some((_, reason)) => {
-                self.fault(format!("'{reason}' is no reason; there are {}", known.join(", ")))
-            }
-        }
-    }
-
-    fn number<T: std::str::FromStr>(&self, word: Option<&str>, what: &str) -> Result<T, Fault> {
-        let word = word.unwrap_or_default();
-        word.parse().or_else(|_| self.fault(format!("'{word}' is not {what}")))
-    }
-
-    fn address(&self, word: Option<&str>) -> Result<IpAddr, Fault> {
-        self.number(word, "an IP address")
-    }
-
-    fn hex(&self, digits: &str) -> Result<Vec<u8>, Fault> {
-        let nibbles: Option<Vec<u32>> = digits.chars().map(|c| c.to_digit(16)).collect();
-        match nibbles {
-            Some(nibbles) if nibbles.len() % 2 == 0 => {
-                Ok(nibbles.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
-            }
-            _ => self.fault(format!("'{digits}' is not bytes in hexadecimal")),
-        }
-    }
-
-    fn fault<T>(&self, message: impl Into<String>) -> Result<T, Fault> {
-        Err(Fault { file: self.file.to_owned(), line: self.line, message: message.into() })
-    }
 }
