@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Mutations of each corpus. All targets together take some ten seconds in a debug build.
 const MUTATIONS: usize = 3_000;
+/// A history is a hundred messages.
+const HISTORIES: usize = 600;
 /// A committed file is a case, not a load.
 const FILE_BYTES_MAX: u64 = 8 * 1024;
 /// More files than these are for somebody's disk, not for the repository.
@@ -61,7 +63,7 @@ fn unquote(line: &str) -> Option<Vec<u8>> {
     }
 }
 
-fn over_corpus_and_mutations(target: &str) {
+fn over_corpus_and_mutations(target: &str, mutations: usize) {
     let (_, body) = TARGETS.iter().find(|(name, _)| *name == target).expect("a target of that name");
     let files = corpus(target);
     assert!(files.len() >= 10, "{target}: {} files are no corpus", files.len());
@@ -75,7 +77,7 @@ fn over_corpus_and_mutations(target: &str) {
     let inputs: Vec<Vec<u8>> = files.into_iter().map(|(_, bytes)| bytes).collect();
     let words = words(target);
     let mut random = Random(1);
-    for round in 0..MUTATIONS {
+    for round in 0..mutations {
         let bytes = mutate(&mut random, &inputs, &words);
         let judged = catch_unwind(AssertUnwindSafe(|| body(&bytes)));
         assert!(judged.is_ok(), "mutation {round} breaks a promise of {target}: {}", hex(&bytes));
@@ -89,22 +91,32 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn cached_answer() {
-    over_corpus_and_mutations("cached_answer");
+    over_corpus_and_mutations("cached_answer", MUTATIONS);
+}
+
+#[test]
+fn corefile_text() {
+    over_corpus_and_mutations("corefile_text", MUTATIONS);
 }
 
 #[test]
 fn query_bytes() {
-    over_corpus_and_mutations("query_bytes");
+    over_corpus_and_mutations("query_bytes", MUTATIONS);
 }
 
 #[test]
 fn response_bytes() {
-    over_corpus_and_mutations("response_bytes");
+    over_corpus_and_mutations("response_bytes", MUTATIONS);
 }
 
 #[test]
 fn stream_bytes() {
-    over_corpus_and_mutations("stream_bytes");
+    over_corpus_and_mutations("stream_bytes", MUTATIONS);
+}
+
+#[test]
+fn transitions() {
+    over_corpus_and_mutations("transitions", HISTORIES);
 }
 
 #[test]
@@ -112,7 +124,7 @@ fn every_target_is_here_has_an_entry_for_libfuzzer_and_a_small_corpus() {
     let here = include_str!("corpus.rs");
     let manifest = fs::read_to_string(folder("libfuzzer/Cargo.toml")).expect("a manifest");
     for (target, _) in TARGETS {
-        assert!(here.contains(&format!("over_corpus_and_mutations(\"{target}\")")), "{target} is not run");
+        assert!(here.contains(&format!("over_corpus_and_mutations(\"{target}\",")), "{target} is not run");
         assert!(
             manifest.contains(&format!("name = \"{target}\"")),
             "{target} is not in libfuzzer/Cargo.toml"

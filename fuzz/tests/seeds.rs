@@ -123,6 +123,30 @@ fn served(choices: u8, flags: u16, size: u16, ttl_s: u16, message: &[u8]) -> Vec
     [&[choices, f[0], f[1], s[0], s[1], t[0], t[1], 0x55], message].concat()
 }
 
+/// Bytes for a target that takes them for decisions.
+fn decisions(step: u8, len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n as u8).wrapping_mul(step).wrapping_add((n >> 8) as u8)).collect()
+}
+
+fn histories() -> Seeds {
+    // A calm configuration: no tight limits, two upstreams, the defaults of everything else.
+    const CALM: [u8; 40] = [0; 40];
+    let story = |steps: &[u8]| [&CALM[..], steps].concat();
+    vec![
+        ("nothing", vec![]),
+        ("one-good-answer", story(&[0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 1])),
+        ("answer-then-hit", story(&[0, 0, 0, 1, 0, 1, 4, 0, 0, 0, 1, 0, 2, 0, 1, 0, 1])),
+        ("nobody-answers", story(&[0, 0, 0, 0, 0, 1, 14, 1, 14, 1, 14, 1, 14, 1, 12, 4, 9, 1])),
+        ("hurried", decisions(7, 300)),
+        ("tight", [&[2, 0x3f, 3, 2, 2, 1, 1, 3][..], &decisions(11, 400)].concat()),
+        ("stormy", decisions(13, 700)),
+        ("long", decisions(37, 1500)),
+        ("longer", decisions(101, 2500)),
+        ("tcp", [&[1, 0, 0x83, 0, 2, 0, 0, 0, 0, 0, 0x83, 0, 2][..], &decisions(29, 900)].concat()),
+        ("reloads", (0..600).map(|n: usize| if n % 31 == 30 { 15 } else { (n * 17) as u8 }).collect()),
+    ]
+}
+
 fn cached_answers() -> Seeds {
     const EDNS: u8 = 0x02;
     const DO: u8 = 0x04;
@@ -197,4 +221,5 @@ fn the_corpora_hold_the_cases_that_are_known_by_name() {
     check("query_bytes", queries());
     check("response_bytes", responses());
     check("stream_bytes", streams());
+    check("transitions", histories());
 }

@@ -1,0 +1,151 @@
+//! Who asked and has no answer, what upstreams said and when: against this every answer is checked.
+
+use super::peers::{FORGED, Reply, do_bit, is_made_for};
+use super::shape::Shape;
+use crate::oracle::{Parsed, Part, plain_question, u16_at};
+use nodens_core::{ClientAddr, Duration, Instant};
+
+/// No client waits for longer than this for a Forwarder that is woken in time.
+const WAIT_MAX: Duration = Duration::from_millis(4500);
+/// The largest lower clamp in the configurations that are drawn, in seconds.
+const TTL_FLOOR_S: u32 = 5;
+const RD: u16 = 0x0100;
+const CD: u16 = 0x0010;
+const TC: u16 = 0x0200;
+
+/// A query that was taken in.
+#[derive(Debug)]
+struct Waiting {
+    client: ClientAddr,
+    message: Vec<u8>,
+    since: Instant,
+}
+
+/// The books.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    waiting: Vec<Waiting>,
+    /// By version: when it was said, and the TTL of its records.
+    said: Vec<(Instant, u32)>,
+}
+
+fn question(message: &[u8]) -> Vec<u8> {
+    plain_question(message).expect("queries here are sound")
+}
+
+impl Books {
+    pub(super) fn next_version(&self) -> u16 {
+        self.said.len() as u16
+    }
+
+    pub(super) fn said(&mut self, version: u16, reply: &Reply, now: Instant) {
+        assert_eq!(usize::from(version), self.said.len());
+        self.said.push((now, reply.ttl_s));
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn waits(&mut self, now: Instant, client: ClientAddr, message: Vec<u8>) {
+        self.waiting.push(Waiting { client, message, since: now });
+    }
+
+    /// A query was dropped as a retransmission: there must be one like it.
+    pub(super) fn waits_already(&self, client: ClientAddr, message: &[u8]) {
+        let same = |other: &Waiting| {
+            other.client == client
+                && other.message[..2] == message[..2]
+                && question(&other.message).eq_ignore_ascii_case(&question(message))
+        };
+        assert!(self.waiting.iter().any(same), "dropped as a duplicate of nothing");
+    }
+
+    /// Whoever asked on a socket that is gone cannot hear an answer.
+    pub(super) fn reloaded(&mut self, listeners: usize) {
+        self.waiting.retain(|waiting| usize::from(waiting.client.listener.0) < listeners);
+    }
+
+    pub(super) fn nobody_is_overdue(&self, now: Instant) {
+        let overdue = self.waiting.iter().find(|waiting| waiting.since + WAIT_MAX <= now);
+        assert!(overdue.is_none(), "it waits since {:?}: {overdue:?}", overdue.map(|w| now.since(w.since)));
+    }
+
+    /// An answer through `poll_transmit`: somebody waits for exactly this, and now does no more.
+    pub(super) fn answered(&mut self, now: Instant, client: ClientAddr, reply: &[u8], shape: &Shape) {
+        let parsed = Parsed::read(reply).unwrap_or_else(|fault| panic!("{fault:?}: {reply:02x?}"));
+        let is_his = |waiting: &Waiting| {
+            let flags = u16_at(&waiting.message, 2).unwrap_or(0);
+            waiting.client == client
+                && waiting.message[..2] == reply[..2]
+                && question(&waiting.message) == parsed.question
+                && (flags ^ parsed.flags) & (RD | CD) == 0
+                && (waiting.message[11] == 1) == parsed.opt.is_some()
+        };
+        let at = self.waiting.iter().position(is_his);
+        let at =
+            at.unwrap_or_else(|| panic!("an answer for somebody who does not wait for it: {reply:02x?}"));
+        let waiting = self.waiting.remove(at);
+        self.check(now, &waiting.message, &parsed, reply.len(), client, shape);
+    }
+
+    /// An answer by return value.
+    pub(super) fn answered_at_once(
+        &self,
+        now: Instant,
+        query: &[u8],
+        reply: &[u8],
+        client: ClientAddr,
+        shape: &Shape,
+    ) {
+        let parsed = Parsed::read(reply).unwrap_or_else(|fault| panic!("{fault:?}: {reply:02x?}"));
+        assert_eq!((&query[..2], question(query)), (&reply[..2], parsed.question.clone()));
+        let flags = u16_at(query, 2).unwrap_or(0);
+        assert_eq!((flags ^ parsed.flags) & (RD | CD), 0, "RD and CD are the client's");
+        assert_eq!(query[11] == 1, parsed.opt.is_some(), "an OPT for who sent one");
+        self.check(now, query, &parsed, reply.len(), client, shape);
+    }
+
+    /// What holds of every answer, whatever way it came.
+    fn check(
+        &self,
+        now: Instant,
+        query: &[u8],
+        reply: &Parsed,
+        len: usize,
+        client: ClientAddr,
+        shape: &Shape,
+    ) {
+        assert_eq!(reply.end, len, "bytes after the last record");
+        assert!(reply.flags & 0x8000 != 0 && reply.flags & 0x7c40 == 0, "flags {:04x}", reply.flags);
+        if client.connection.is_none() {
+            let name_len = reply.question.len();
+            let size = reply.opt.and_then(|_| u16_at(query, 12 + name_len + 3)).unwrap_or(512);
+            assert!(len <= shape.udp_len_max(size), "{len} bytes for a client that takes {size}");
+        } else {
+            assert!(reply.flags & TC == 0, "truncated over TCP");
+        }
+        let opt = do_bit(query, &reply.question);
+        let cd = query[3] & 0x10 != 0;
+        for record in reply.data() {
+            let data = match &record.rdata[..] {
+                [Part::Bytes(data)] => &data[..],
+                [Part::Name(_), Part::Name(_), Part::Bytes(numbers)] => &numbers[..4],
+                other => panic!("nobody said {other:?}"),
+            };
+            assert_ne!(data[0], FORGED, "a forged answer has reached a client");
+            let version = u16_at(data, 2).unwrap_or(u16::MAX);
+            let made_for_this = is_made_for(data, &reply.question, opt == Some(true), cd, version);
+            assert!(made_for_this, "{data:02x?} was said to another question, or with another DO or CD");
+            let (said, ttl_s) = self.said[usize::from(version)];
+            let passed_s = now.since(said).as_secs();
+            let longest_s = u64::from(ttl_s.max(TTL_FLOOR_S));
+            assert!(
+                passed_s == 0 || u64::from(record.ttl) + passed_s <= longest_s,
+                "a TTL of {} s, {passed_s} s after one of {ttl_s} s was said",
+                record.ttl
+            );
+            assert!(u64::from(record.ttl) <= longest_s);
+        }
+    }
+}
