@@ -1,0 +1,71 @@
+//! Check 16: once everything is healed, every query is answered in time, and when nobody asks any more everything comes to rest.
+//!
+//! * design §4a: Pods wait one second for an answer, then ask the next server.
+//! * RFC 9520 §3.2: what failed during the faults may stand for five seconds more; so long nothing is promised.
+
+use crate::draw::mix;
+use crate::failure::{Checked, ensure};
+use crate::questions::Space;
+use crate::world::{Event, MS, SECOND, World};
+
+/// Queries in the second phase.
+pub(crate) const RECOVERY_QUERIES: u32 = 24;
+/// Nothing is promised for so long after the healing: five seconds of remembered failures and the end of what was in flight.
+const GRACE: u64 = 6 * SECOND;
+/// What a client waits.
+const PATIENCE: u64 = SECOND;
+
+impl World {
+    /// A client asks in the second phase.
+    pub(crate) fn recover(&mut self, left: u32) {
+        let draw = &mut self.draws.recovery;
+        let client = draw.below(self.clients.len() as u64) as u32;
+        let name = draw.below(self.space.names.len() as u64) as usize;
+        let gap = draw.between(200, 900) * MS;
+        let number = self.ask(client, Space::id(name, 0), false);
+        self.asks[number as usize].must_succeed = self.now > self.healed_at + GRACE;
+        if left > 1 {
+            self.queue.push(self.now + gap, Event::Recover(left - 1));
+        }
+    }
+
+    /// The world is over.
+    pub(crate) fn check_rest(&mut self) -> Checked {
+        for worker in 0..self.workers.len() {
+            self.check_worker_at_rest(worker)?;
+            self.check_counts(worker)?;
+        }
+        self.check_cache_bounds()?;
+        for (number, ask) in self.asks.iter().enumerate() {
+            ensure(ask.waits.is_empty(), "progress/answered", || {
+                format!("query {number} still waits at {:?}", ask.waits)
+            })?;
+            let gone = ask.client.connection.is_some_and(|id| !self.connections[id.0 as usize].open);
+            if !ask.must_succeed || gone {
+                continue;
+            }
+            let took = ask.answered_at.map(|at| at - ask.sent_at);
+            ensure(took.is_some_and(|took| took <= PATIENCE), "progress/in-time", || {
+                format!("query {number}, asked at {} ms, was answered after {took:?} ns", ask.sent_at / MS)
+            })?;
+            ensure(ask.rcode != Some(2), "progress/succeeds", || {
+                format!("query {number}, asked at {} ms, failed although all is well", ask.sent_at / MS)
+            })?;
+        }
+        self.trace.fold(mix(self.summary.queries));
+        Ok(())
+    }
+
+    fn check_worker_at_rest(&self, worker: usize) -> Checked {
+        let host = &self.workers[worker];
+        let stats = host.forwarder.stats();
+        let (lookups, waiters) = (host.forwarder.lookups(), stats.waiters.get());
+        let paths = host.lines.iter().flatten().count();
+        let next = host.forwarder.poll_timeout();
+        ensure(lookups == 0 && waiters == 0 && paths == 0 && next.is_none(), "progress/rest", || {
+            format!(
+                "worker {worker} has {lookups} lookups, {waiters} waiters, {paths} paths and asks for {next:?}"
+            )
+        })
+    }
+}
