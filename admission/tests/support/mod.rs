@@ -144,8 +144,13 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     pub(crate) fn start(python: &str) -> Self {
+        Self::run(python, &manifest_path("tests/oracle/decide.py"))
+    }
+
+    /// Another script that answers line by line.
+    pub(crate) fn run(python: &str, script: &Path) -> Self {
         let child = Command::new(python)
-            .arg(manifest_path("tests/oracle/decide.py"))
+            .arg(script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
