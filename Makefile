@@ -3,7 +3,7 @@
 #   make test    everything that judges a change; at most 25 minutes on two cores
 #   make lint    format, clippy, docs, file sizes, dependency rules
 #   make demo    cargo run --release -- demo
-#   make loom    the models of the shared cache
+#   make loom    the models of what threads share: the cache, orders to workers, counters
 #   make fuzz    SECONDS=60 for each target, or TARGET=name; JOBS=1 at a time; needs nightly and a C++ compiler
 #   make soak    longer evidence, run by hand, written down in docs/evidence/
 #   make tools   Debian's programs that the tests talk to (nsd, kdig, dig); needs root, else it says what is missing
@@ -29,7 +29,7 @@ lint:
 
 # A target folder of its own: the cfg changes every crate's fingerprint.
 loom:
-	RUSTFLAGS="--cfg nodens_loom" cargo test --locked -p nodens-cache --release --target-dir target/loom
+	RUSTFLAGS="--cfg nodens_loom" cargo test --locked -p nodens-cache -p nodens-runtime --release --test loom --target-dir target/loom
 
 demo:
 	cargo run --locked --release -- demo

@@ -4,8 +4,8 @@
 //! runs reach and counts how often it was taken: one that no seed reaches is a place nobody has looked at. A [`Fault`] is a defect
 //! that we keep at hand, each in one line of the code that it breaks: with one chosen, a check must fail.
 //!
-//! Both exist under `--cfg nodens_sim` alone, which no shipped build has. Without it [`planted`] is the constant `false`
-//! and [`mark`] does nothing, so that the compiler leaves nothing of either behind.
+//! Both exist under `--cfg nodens_sim` alone, which no shipped build has. Without it `planted` is the constant `false`
+//! and `mark` does nothing, so that the compiler leaves nothing of either behind.
 #![cfg_attr(not(nodens_sim), allow(unreachable_pub, reason = "the simulator's alone, and so is the cfg"))]
 
 /// Makes an enum whose members can be listed, named on a command line, and explained with their own comment.

@@ -7,7 +7,11 @@
 
 use crate::config::Config;
 use alloc::vec::Vec;
+#[cfg(not(nodens_loom))]
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+// The models of `nodens-runtime` look at how counters are handed over (`runtime/tests/loom.rs`).
+#[cfg(nodens_loom)]
+use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A number with one writer and any number of readers.
 #[derive(Debug, Default)]
@@ -44,7 +48,7 @@ pub struct Histogram<const N: usize> {
 
 impl<const N: usize> Default for Histogram<N> {
     fn default() -> Self {
-        Histogram { buckets: [const { Counter(AtomicU64::new(0)) }; N], sum: Counter::default() }
+        Histogram { buckets: core::array::from_fn(|_| Counter::default()), sum: Counter::default() }
     }
 }
 

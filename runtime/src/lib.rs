@@ -25,6 +25,7 @@ pub mod listen;
 pub mod orders;
 pub mod packet_info;
 pub mod socket;
+mod sync;
 pub mod turn;
 pub mod vitals;
 pub mod worker;

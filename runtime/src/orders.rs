@@ -2,15 +2,17 @@
 //!
 //! The control thread puts an [`Order`] into the mailbox of every worker; each carries it out between two turns and answers with
 //! its new counters. Sockets that stay are not in an order at all, so nothing can happen to them. An order is never
-//! replaced by a later one, because it may hold sockets: they are carried out one after the other.
+//! replaced by a later one, because it may hold sockets: they are carried out one after the other. When the worker ends, its mailbox
+//! closes: what it has not carried out is answered with an error, and its sockets close.
 
 use crate::listen::BoundListener;
+use crate::sync::{Mutex, Receiver, SyncSender, sync_channel};
 use nodens_core::{Config, ListenerId, Stats};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::TryRecvError;
+use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 
 /// What a worker is to run from now on.
@@ -70,16 +72,30 @@ pub struct Orders(Mutex<Waiting>);
 struct Waiting {
     orders: VecDeque<Order>,
     sleeper: Option<Waker>,
+    closed: bool,
 }
 
 impl Orders {
-    /// Puts an order in and wakes the worker.
+    /// Puts an order in and wakes the worker. If that has ended, the order is dropped, and its [`InForce`] says so.
     pub fn put(&self, order: Order) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.closed {
+            return;
+        }
         waiting.orders.push_back(order);
         if let Some(sleeper) = waiting.sleeper.take() {
             sleeper.wake();
         }
+    }
+
+    /// No more orders: the worker has ended.
+    pub fn close(&self) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.closed = true;
+        let never_carried_out = std::mem::take(&mut waiting.orders);
+        // The lock first: to drop an order closes sockets.
+        drop(waiting);
+        drop(never_carried_out);
     }
 
     /// Waits for the next order; one waiter at a time.
@@ -95,5 +111,32 @@ impl Orders {
             }
         })
         .await
+    }
+}
+
+#[cfg(all(test, not(nodens_loom)))]
+mod tests {
+    use super::*;
+    use nodens_core::config::Limits;
+
+    fn order() -> (Order, InForce) {
+        let (listeners, zones, upstreams) = (Vec::new(), Vec::new(), Vec::new());
+        let config = Config { listeners, zones, upstreams, trust_ad: false, limits: Limits::default() };
+        Order::new(Arc::new(config), Vec::new(), Vec::new())
+    }
+
+    #[test]
+    fn whoever_waits_for_a_worker_that_has_ended_is_told() {
+        let orders = Orders::default();
+        let (first, in_force) = order();
+        orders.put(first);
+        assert!(in_force.poll().is_none(), "the worker has not looked yet");
+        orders.close();
+        let (second, too_late) = order();
+        orders.put(second);
+        for answer in [in_force.poll(), too_late.poll()] {
+            let error = answer.expect("an answer").expect_err("nobody carried it out");
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        }
     }
 }

@@ -3,10 +3,11 @@
 //! As with [`nodens_core::Stats`], the worker is the only writer and anybody may read at any time.
 
 use crate::clients::CloseReason;
+use crate::sync::AtomicU64;
 use nodens_core::stats::Counter;
 use nodens_core::wire::HEADER_LEN;
 use nodens_core::{Duration, Instant};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// The signs of life and the socket counters of one worker.
 #[derive(Debug, Default)]

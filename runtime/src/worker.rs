@@ -8,6 +8,7 @@ use crate::clients::ClientLimits;
 use crate::clock::Clock;
 use crate::listen::BoundListener;
 use crate::orders::{InForce, Order, Orders};
+use crate::sync::Mutex;
 use crate::turn::Engine;
 use crate::vitals::Vitals;
 use arc_swap::ArcSwap;
@@ -16,7 +17,7 @@ use nodens_core::{Config, Duration, Event, Instant, ListenerId, Seed, Stats};
 use std::any::Any;
 use std::future::poll_fn;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
@@ -101,7 +102,11 @@ where
         orders: Arc::clone(&orders),
         started: Started(report),
     };
-    let thread = thread::Builder::new().name(format!("nodens-worker-{id}")).spawn(move || body(setup))?;
+    let mailbox = CloseAtEnd(Arc::clone(&orders));
+    let thread = thread::Builder::new().name(format!("nodens-worker-{id}")).spawn(move || {
+        let _mailbox = mailbox;
+        body(setup)
+    })?;
     let handle = WorkerHandle { id, stats, vitals, clock, events: Some(events), stop, orders, thread };
     match outcome.recv() {
         Ok(Ok(())) => Ok(handle),
@@ -112,6 +117,15 @@ where
             Err(WorkerFailure::Io { error, .. }) => error,
             Err(panic) => io::Error::other(panic.to_string()),
         }),
+    }
+}
+
+/// However a worker ends, by a panic too, nobody shall wait for it to carry out an order.
+struct CloseAtEnd(Arc<Orders>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
