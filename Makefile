@@ -11,7 +11,7 @@
 SHELL := /bin/bash
 SUITE := .ci/suite
 
-.PHONY: test lint demo loom tools fmt fuzz soak instructions
+.PHONY: test lint demo loom tools fmt planted fuzz soak instructions
 
 test: tools
 	$(SUITE) "unit and integration tests" cargo test --locked --workspace --all-targets
@@ -40,6 +40,10 @@ fmt:
 tools:
 	@.ci/tools
 
+# The fuzz targets against faults planted in the core, which exist under this cfg alone.
+planted:
+	RUSTFLAGS="--cfg nodens_sim" cargo test --locked -p nodens-fuzz --release --test planted --target-dir target/sim -- --nocapture
+
 fuzz:
 	.ci/fuzz $(or $(TARGET),all) $(or $(SECONDS),60) $(or $(JOBS),1)
 
@@ -50,6 +54,7 @@ soak:
 	$(SUITE) "upstreams that fall silent, the long forms" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens --test e2e_loss -- --nocapture
 	$(SUITE) "the agent's tests on tokio alone" cargo test --locked -p nodens --no-default-features --features tokio
 	$(SUITE) "the agent's tests on io_uring alone" cargo test --locked -p nodens --no-default-features --features uring
+	$(SUITE) "fuzz targets against planted faults" $(MAKE) --no-print-directory planted
 	$(SUITE) "ten minutes of each fuzz target" .ci/fuzz all 600 2
 	@.ci/suite --summary
 

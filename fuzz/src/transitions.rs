@@ -21,6 +21,7 @@ mod shape;
 use crate::input::Input;
 use books::Books;
 use nodens_cache::SharedCache;
+use nodens_core::stats::Counter;
 use nodens_core::{
     ClientAddr, ClientQuery, ConnectionId, DropReason, Duration, Forwarder, Instant, ListenerId, Outcome,
     Path, PathEvent, PathRequest, Rejection, Seed, Target, Transport,
@@ -43,6 +44,7 @@ const WAKE_UPS_MAX: u32 = 100_000;
 struct OpenPath {
     path: Path,
     transport: Transport,
+    upstream: SocketAddr,
     connected: bool,
     /// Queries that were sent on it and have no good answer yet.
     out: Vec<Vec<u8>>,
@@ -81,7 +83,7 @@ pub fn transitions(data: &[u8]) {
         shape,
         open: Vec::new(),
         gone: Vec::new(),
-        books: Books::default(),
+        books: Books::new(),
         next_id: 0,
         buffer: vec![0; usize::from(u16::MAX)],
     };
@@ -278,7 +280,7 @@ impl Stage<'_> {
 
     fn path_request(&mut self, request: PathRequest) {
         match request {
-            PathRequest::Open { path, transport, source_port, .. } => {
+            PathRequest::Open { path, transport, upstream, source_port } => {
                 assert!(transport == Transport::Udp || source_port.is_none(), "a source port for TCP");
                 let connected = transport == Transport::Udp;
                 // Asked for again: its port was taken.
@@ -287,7 +289,8 @@ impl Stage<'_> {
                     return;
                 }
                 assert!(self.open.iter().all(|open| open.path.slot != path.slot), "a slot with two holders");
-                self.open.push(OpenPath { path, transport, connected, out: Vec::new(), said: None });
+                let (out, said) = (Vec::new(), None);
+                self.open.push(OpenPath { path, transport, upstream, connected, out, said });
             }
             PathRequest::Close { path } => {
                 let at = self.open.iter().position(|open| open.path == path);
@@ -316,6 +319,18 @@ impl Stage<'_> {
         assert_eq!(stats.paths.get(), self.open.len() as u64, "the gauge of paths");
         assert!(self.open.len() <= self.shape.config.limits.paths_max as usize, "paths above their ceiling");
         assert_eq!(stats.waiters.get(), self.books.waiting() as u64, "the gauge of waiters");
+        assert!(self.forwarder.lookups() <= self.books.questions(), "two lookups for one question");
+        // One besides those of the pool: a probe never uses a connection that may be stuck.
+        let connections_max = self.shape.config.limits.connections_per_upstream_max.max(1) as usize + 1;
+        for upstream in &self.shape.config.upstreams {
+            let to_it =
+                |open: &&OpenPath| open.transport == Transport::Tcp && open.upstream == upstream.address;
+            let connections = self.open.iter().filter(to_it).count();
+            assert!(connections <= connections_max, "{connections} connections to {}", upstream.address);
+        }
+        let counted =
+            stats.routes.iter().flatten().flat_map(|route| &route.responses).map(Counter::get).sum();
+        self.books.check_answer_count(counted);
     }
 
     /// No upstream says anything any more: every query is answered all the same.

@@ -77,6 +77,13 @@ fn responses() -> Seeds {
         ("chain", response(0x04, &chain)),
         ("chain-no-compression", response(0x00, &chain.clone().no_compression())),
         ("nxdomain", response(0x04, &empty.clone().rcode(3).authority(&soa))),
+        (
+            "nxdomain-minimum",
+            response(0x00, &empty.clone().rcode(3).authority("example. 300 IN SOA a. b. 1 2 3 4 7")),
+        ),
+        ("nodata-minimum", response(0x00, &empty.clone().authority("example. 300 IN SOA a. b. 1 2 3 4 7"))),
+        ("ad-unasked", response(0x04, &answer.clone().ad(true))),
+        ("ttl-above-the-cap", response(0x00, &empty.clone().answer("@ 86400 IN A 192.0.2.1"))),
         ("nxdomain-without-soa", response(0x00, &empty.clone().rcode(3))),
         (
             "nxdomain-foreign-soa",
@@ -167,6 +174,9 @@ fn cached_answers() -> Seeds {
     let decisions =
         |step: u8, len: usize| (0..len).map(|n| (n as u8).wrapping_mul(step)).collect::<Vec<u8>>();
     seeds.push(("built-nothing", served(BUILT, 0, 512, 30, &[])));
+    let signed = [&[0, 0x20][..], &decisions(7, 60)].concat();
+    seeds.push(("built-ad-unasked", served(BUILT | EDNS | TRUST_AD, 0x0100, 1232, 30, &signed)));
+    seeds.push(("built-ad-asked", served(BUILT | TRUST_AD, 0x0120, 1232, 30, &signed)));
     seeds.push(("built-small", served(BUILT | EDNS, 0x0100, 1232, 30, &decisions(7, 80))));
     seeds.push(("built-large", served(BUILT | DO | EDNS, 0x0120, 512, 30, &decisions(13, 900))));
     seeds.push(("built-large-tcp", served(BUILT | TCP, 0x0100, 512, 0, &decisions(29, 1500))));

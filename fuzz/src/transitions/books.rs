@@ -4,6 +4,7 @@ use super::peers::{FORGED, Reply, do_bit, is_made_for};
 use super::shape::Shape;
 use crate::oracle::{Parsed, Part, plain_question, u16_at};
 use nodens_core::{ClientAddr, Duration, Instant};
+use std::collections::HashSet;
 
 /// No client waits for longer than this for a Forwarder that is woken in time.
 const WAIT_MAX: Duration = Duration::from_millis(4500);
@@ -22,11 +23,13 @@ struct Waiting {
 }
 
 /// The books.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Books {
     waiting: Vec<Waiting>,
     /// By version: when it was said, and the TTL of its records.
     said: Vec<(Instant, u32)>,
+    /// Answers given, until the first reload: with a route its counters go.
+    answers: Option<u64>,
 }
 
 fn question(message: &[u8]) -> Vec<u8> {
@@ -34,6 +37,10 @@ fn question(message: &[u8]) -> Vec<u8> {
 }
 
 impl Books {
+    pub(super) fn new() -> Self {
+        Books { waiting: Vec::new(), said: Vec::new(), answers: Some(0) }
+    }
+
     pub(super) fn next_version(&self) -> u16 {
         self.said.len() as u16
     }
@@ -64,6 +71,23 @@ impl Books {
     /// Whoever asked on a socket that is gone cannot hear an answer.
     pub(super) fn reloaded(&mut self, listeners: usize) {
         self.waiting.retain(|waiting| usize::from(waiting.client.listener.0) < listeners);
+        self.answers = None;
+    }
+
+    /// How many different questions are waited for, DO, CD and RD being part of them.
+    pub(super) fn questions(&self) -> usize {
+        let asked = self.waiting.iter().map(|Waiting { message, .. }| {
+            let question = question(message);
+            let do_bit = do_bit(message, &question) == Some(true);
+            (question.to_ascii_lowercase(), do_bit, u16_at(message, 2).unwrap_or(0) & (RD | CD))
+        });
+        asked.collect::<HashSet<_>>().len()
+    }
+
+    pub(super) fn check_answer_count(&self, counted: u64) {
+        if let Some(answers) = self.answers {
+            assert_eq!(counted, answers, "answers counted and answers given");
+        }
     }
 
     pub(super) fn nobody_is_overdue(&self, now: Instant) {
@@ -91,7 +115,7 @@ impl Books {
 
     /// An answer by return value.
     pub(super) fn answered_at_once(
-        &self,
+        &mut self,
         now: Instant,
         query: &[u8],
         reply: &[u8],
@@ -108,7 +132,7 @@ impl Books {
 
     /// What holds of every answer, whatever way it came.
     fn check(
-        &self,
+        &mut self,
         now: Instant,
         query: &[u8],
         reply: &Parsed,
@@ -116,6 +140,7 @@ impl Books {
         client: ClientAddr,
         shape: &Shape,
     ) {
+        self.answers = self.answers.map(|answers| answers + 1);
         assert_eq!(reply.end, len, "bytes after the last record");
         assert!(reply.flags & 0x8000 != 0 && reply.flags & 0x7c40 == 0, "flags {:04x}", reply.flags);
         if client.connection.is_none() {
