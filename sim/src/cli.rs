@@ -20,6 +20,14 @@ nodens-sim: the core in a world where time, chance and every fault are ours
   regressions FILE
       replays each line `SEED PROFILE what it was`.
 
+With RUSTFLAGS=\"--cfg nodens_sim\" also:
+  planted hunt [FAULT ...] [--seeds N]
+      for each deliberate fault of the core, or for those named, the first world whose checks see it.
+  planted replay FILE
+      replays each line `FAULT SEED PROFILE CHECK`: the world holds without the fault and fails that check with it.
+  marks [--seeds N] [--from SEED] [--profile NAME|all]
+      how often worlds took the core's rare branches, and which none of them took.
+
 profiles: swarm calm lossy hostile reload-storm tiny-memory thundering-expiry upgrade
 ";
 
@@ -32,7 +40,7 @@ struct Arguments {
 }
 
 /// What the user got wrong.
-type Usage = String;
+pub(crate) type Usage = String;
 
 impl Arguments {
     fn read(arguments: impl Iterator<Item = String>) -> Result<Self, Usage> {
@@ -82,7 +90,7 @@ impl Arguments {
     }
 }
 
-fn number(text: &str) -> Result<u64, Usage> {
+pub(crate) fn number(text: &str) -> Result<u64, Usage> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
@@ -90,7 +98,7 @@ fn number(text: &str) -> Result<u64, Usage> {
     parsed.map_err(|_| format!("{text:?} is no number"))
 }
 
-fn profile(name: &str) -> Result<Profile, Usage> {
+pub(crate) fn profile(name: &str) -> Result<Profile, Usage> {
     Profile::parse(name).ok_or_else(|| format!("there is no profile {name:?}"))
 }
 
@@ -103,6 +111,7 @@ pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
         Some(word) if word == "replay" => replay(&arguments),
         Some(word) if word == "shrink" => shrink_one(&arguments),
         Some(word) if word == "regressions" => regressions(&arguments),
+        Some(word) if matches!(word.as_str(), "planted" | "marks") => inside(word, &arguments),
         Some(word) => Err(format!("what is {word:?}?")),
         None => Ok(help()),
     });
@@ -124,24 +133,8 @@ fn help() -> bool {
 
 #[allow(clippy::print_stdout, reason = "a command-line program")]
 fn run(arguments: &Arguments) -> Result<bool, Usage> {
-    let first = match (arguments.number("from")?, arguments.option("derive")) {
-        (Some(from), None) => from,
-        (None, Some(text)) => runner::derive(text),
-        (None, None) => 0,
-        (Some(_), Some(_)) => return Err("--from and --derive exclude each other".to_owned()),
-    };
-    let profile = match arguments.option("profile") {
-        Some("all") | None => None,
-        Some(name) => Some(profile(name)?),
-    };
-    let job = Job {
-        first,
-        seeds: arguments.number("seeds")?.unwrap_or(500),
-        profile,
-        twice: arguments.number("twice")?.unwrap_or(0),
-        threads: arguments.number("threads")?.unwrap_or(0) as usize,
-    };
-    println!("{} worlds from seed {first:#x}", job.seeds);
+    let job = job(arguments)?;
+    println!("{} worlds from seed {:#x}", job.seeds, job.first);
     quietly();
     let outcome = runner::run(&job);
     if arguments.flag("table") {
@@ -152,6 +145,26 @@ fn run(arguments: &Arguments) -> Result<bool, Usage> {
         println!("\n{}", report::block(&failed.options, &Cuts::default(), &failed.failure));
     }
     Ok(outcome.failed.is_none())
+}
+
+fn job(arguments: &Arguments) -> Result<Job, Usage> {
+    let first = match (arguments.number("from")?, arguments.option("derive")) {
+        (Some(from), None) => from,
+        (None, Some(text)) => runner::derive(text),
+        (None, None) => 0,
+        (Some(_), Some(_)) => return Err("--from and --derive exclude each other".to_owned()),
+    };
+    let profile = match arguments.option("profile") {
+        Some("all") | None => None,
+        Some(name) => Some(profile(name)?),
+    };
+    Ok(Job {
+        first,
+        seeds: arguments.number("seeds")?.unwrap_or(500),
+        profile,
+        twice: arguments.number("twice")?.unwrap_or(0),
+        threads: arguments.number("threads")?.unwrap_or(0) as usize,
+    })
 }
 
 #[allow(clippy::print_stdout, reason = "a command-line program")]
@@ -217,4 +230,27 @@ fn regressions(arguments: &Arguments) -> Result<bool, Usage> {
 /// A panic inside a world is a failed check and told as one; its own message would only be in the way.
 fn quietly() {
     std::panic::set_hook(Box::new(|_| {}));
+}
+
+/// What needs a core that can be looked into.
+#[cfg(nodens_sim)]
+fn inside(word: &str, arguments: &Arguments) -> Result<bool, Usage> {
+    quietly();
+    match (word, arguments.words.get(1).map(String::as_str)) {
+        ("marks", _) => crate::marks::report(&job(arguments)?),
+        (_, Some("hunt")) => {
+            crate::planted::hunt_all(&arguments.words[2..], arguments.number("seeds")?.unwrap_or(2000))
+        }
+        (_, Some("replay")) => {
+            let path = arguments.words.get(2).ok_or("which file?")?;
+            let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+            crate::planted::replay_all(&text)
+        }
+        _ => Err("planted hunt, or planted replay?".to_owned()),
+    }
+}
+
+#[cfg(not(nodens_sim))]
+fn inside(word: &str, _: &Arguments) -> Result<bool, Usage> {
+    Err(format!("{word} needs a core with faults and marks: build with RUSTFLAGS=\"--cfg nodens_sim\""))
 }

@@ -13,6 +13,7 @@
 //! | [`plan`] | configurations |
 //! | [`world`] | the loop; clients, host, upstreams, network, attacker and the checks are its private rooms |
 //! | [`runner`], [`report`], [`mod@shrink`], [`cli`] | many worlds, and what is told about one that failed |
+//! | `planted`, `marks` | whether the worlds see deliberate faults, and which rare branches they reach; under `--cfg nodens_sim` |
 //! | [`scenario`] | scripted worlds in the `.rpl` language, one file per rule, for people to read |
 #![forbid(unsafe_code)]
 
@@ -27,11 +28,15 @@ pub mod failure;
 mod garbage;
 pub mod hazards;
 mod host;
+#[cfg(nodens_sim)]
+pub mod marks;
 pub mod message;
 pub mod model;
 mod network;
 pub mod options;
 pub mod plan;
+#[cfg(nodens_sim)]
+pub mod planted;
 pub mod profiles;
 pub mod questions;
 pub mod queue;
