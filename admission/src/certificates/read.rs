@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -49,6 +51,13 @@ pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, ReadError> {
         .map_err(|why| ReadError(format!("there is no PEM private key in it: {why}")))
 }
 
+/// Whether a certificate is for this public key, given as the bits that X.509 has.
+pub fn has_public_key(certificate: &[u8], public_key: &[u8]) -> Result<bool, ReadError> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|why| ReadError(format!("a certificate in it cannot be read: {why}")))?;
+    Ok(*parsed.public_key().subject_public_key.data == *public_key)
+}
+
 /// When a certificate is good.
 pub fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, ReadError> {
     let (_, parsed) = X509Certificate::from_der(certificate)
@@ -58,4 +67,22 @@ pub fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, ReadError>
         not_before_s: seconds(parsed.validity().not_before.timestamp()),
         not_after_s: seconds(parsed.validity().not_after.timestamp()),
     })
+}
+
+/// Characters in a line of PEM (RFC 7468 §2).
+const PEM_LINE: usize = 64;
+
+/// As PEM, with this label.
+pub fn to_pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    let mut rest = text.as_str();
+    while let Some((line, more)) = rest.split_at_checked(PEM_LINE) {
+        pem += &format!("{line}\n");
+        rest = more;
+    }
+    if !rest.is_empty() {
+        pem += &format!("{rest}\n");
+    }
+    pem + &format!("-----END {label}-----\n")
 }
