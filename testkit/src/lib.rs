@@ -49,7 +49,7 @@ pub use msg::{Query, Reply, Response};
 pub use port::free_port;
 pub use process::Process;
 pub use real::{RealAuthority, Skipped, sample_zone};
-pub use skip::{note, skip};
+pub use skip::{note, skip, skip_unobtainable};
 pub use upstream::{Action, Received, Transport, Upstream, answers};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

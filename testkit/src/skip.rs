@@ -16,15 +16,29 @@ const SKIPS: &str = "NODENS_SKIPS";
 /// return. Panics where tests must not be skipped.
 #[track_caller]
 pub fn skip(why: &str) {
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let line = format!("SKIPPED: {test}: {why}, so it shows nothing");
+    let line = line(why);
     assert!(!is_set(NO_SKIP), "{line}; {NO_SKIP} forbids that");
+    tell(&line);
+}
+
+/// Says the same as [`skip`] where nothing can be done about it: what the test
+/// needs is in no package registry. Never a failure, and counted all the same.
+pub fn skip_unobtainable(why: &str) {
+    tell(&line(why));
+}
+
+fn line(why: &str) -> String {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    format!("SKIPPED: {test}: {why}, so it shows nothing")
+}
+
+fn tell(line: &str) {
     if let Some(path) = std::env::var_os(SKIPS) {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
         // One write for each line, so that tests running side by side do not mix theirs.
         drop(file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())));
     }
-    note(&line);
+    note(line);
 }
 
 /// Prints a line that is to be seen although the test passes.
