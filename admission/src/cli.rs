@@ -23,11 +23,33 @@ pub struct Command {
 }
 
 /// All commands. The first is the default.
-const COMMANDS: &[Command] = &[Command {
-    name: "serve",
-    summary: "answer the API server's admission reviews; also what is done without a command",
-    run: commands::serve::run,
-}];
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "serve",
+        summary: "answer the API server's admission reviews; also what is done without a command",
+        run: commands::serve::run,
+    },
+    Command {
+        name: "audit",
+        summary: "what injection does in this cluster: agents beside nodes, each namespace, stale addresses, NetworkPolicies in the way",
+        run: commands::operator::audit,
+    },
+    Command {
+        name: "list-injected",
+        summary: "the Pods that ask the node-local address",
+        run: commands::operator::list_injected,
+    },
+    Command {
+        name: "preflight",
+        summary: "whether it will work in this cluster",
+        run: commands::operator::preflight,
+    },
+    Command {
+        name: "uninstall",
+        summary: "stop injection, and say who still depends on the node-local address",
+        run: commands::operator::uninstall,
+    },
+];
 
 /// Runs what the words say; without the program's own name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -71,6 +93,12 @@ pub fn say(text: &str) -> Ended {
     // Whoever closed our output has read enough.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says on standard error why something failed.
+pub fn complain(why: &str) {
+    // Nobody is left to be told if this fails.
+    let _ = writeln!(io::stderr(), "nodens-admission: {why}");
 }
 
 fn help_text() -> String {

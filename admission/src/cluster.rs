@@ -13,6 +13,7 @@ pub mod kube_dns;
 pub mod namespaces;
 pub mod notice;
 mod progress;
+pub mod read;
 
 use std::path::PathBuf;
 use std::sync::Arc;

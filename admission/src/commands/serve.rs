@@ -91,7 +91,7 @@ async fn serve_until_told(
     let telling = Telling { metrics: Arc::clone(&metrics), log: log.clone() };
 
     let injection = &options.injection;
-    let snapshot = Snapshot::alone(injection.settings.clone(), injection.kube_dns.clone());
+    let snapshot = Snapshot::alone(options.settings(), injection.kube_dns.clone());
     metrics.upstream(snapshot.config.kube_dns(), true);
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
 

@@ -1,9 +1,12 @@
 //! The cluster side against a mock API server: watches, conflicts, outages, and what the commands make of a cluster.
 
+mod audit;
 mod client;
 mod events;
 mod fixtures;
 mod mock_api;
+mod preflight;
 mod rest;
 
+mod uninstall;
 mod watches;

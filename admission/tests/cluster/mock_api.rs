@@ -229,6 +229,12 @@ impl MockApi {
                 Some(object) => document(200, &object),
                 None => status(404, "not found"),
             },
+            // A dry run is answered as if, and stores nothing.
+            Method::POST if query.contains_key("dryRun") => Response::builder()
+                .status(StatusCode::CREATED)
+                .header(CONTENT_TYPE, "application/json")
+                .body(Full::new(body).boxed())
+                .expect("a good response"),
             Method::POST | Method::PUT | Method::PATCH => {
                 let Ok(body) = serde_json::from_slice(&body) else { return status(400, "no JSON") };
                 self.write(&parts.method, target, parts.uri.path(), body, &header(CONTENT_TYPE))

@@ -102,8 +102,6 @@ impl ServeOptions {
             }
             options.ignored.push(word);
         }
-        // A server that cannot start must not stand in the way of its own Pods.
-        options.injection.settings.exempt_namespaces.push(options.access.namespace.clone());
         options.injection = options.injection.checked()?;
         let alone = options.no_kube && options.injection.settings.include_kube_dns;
         if alone && options.injection.kube_dns.is_empty() && !options.help {
@@ -113,6 +111,13 @@ impl ServeOptions {
             ));
         }
         Ok(options)
+    }
+
+    /// Injection with the server's own namespace exempt: a server that cannot start must not stand in the way of its own Pods.
+    pub fn settings(&self) -> InjectionSettings {
+        let mut settings = self.injection.settings.clone();
+        settings.exempt_namespaces.push(self.access.namespace.clone());
+        settings
     }
 
     /// Whether every review has a line in the log.
