@@ -267,6 +267,22 @@ fn forged_replies_change_nothing_but_a_counter_and_ask_over_tcp_once() {
 }
 
 #[test]
+fn the_attempt_over_tcp_that_a_forgery_called_for_is_not_given_up_for_more_over_udp() {
+    let mut config = config(1);
+    config.upstreams[0].max_fails = 0;
+    let mut world = World::new(config);
+    world.ask(World::client(1), &a_query(1));
+    let sent = world.next_sent();
+    let _ = world.deliver(&sent, &sent.reply().no_question().bytes());
+    world.pass_ms(4000);
+    let over_udp = world.sent.iter().filter(|sent| sent.transport == Transport::Udp).count();
+    assert!(over_udp >= 4, "{over_udp} more over UDP");
+    let tcp = world.sent.iter().find(|sent| sent.transport == Transport::Tcp).expect("over TCP").clone();
+    world.deliver(&tcp, &tcp.reply().answer("@ 60 IN A 192.0.2.1").bytes()).expect("accepted");
+    assert_eq!(world.only_answer().rdatas("A"), ["192.0.2.1"]);
+}
+
+#[test]
 fn a_forgery_that_calls_for_tcp_does_not_charge_an_upstream_without_it() {
     let mut world = World::new(config(1));
     world.ask(World::client(1), &a_query(1));

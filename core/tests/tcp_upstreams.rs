@@ -504,6 +504,29 @@ fn hung_and_healed(connections: u32, every_ms: u32) -> (usize, usize) {
 }
 
 #[test]
+fn what_is_out_when_an_upstream_comes_back_is_asked_again_whatever_max_connect_attempts_says() {
+    let mut ruled = over_tcp(1);
+    ruled.zones[0].forward.as_mut().expect("a forward").max_connect_attempts = Some(1);
+    let mut world = World::new(ruled);
+    world.ask(World::client(1), &name(1));
+    let is_probe = |sent: &Sent| sent.bytes[12] == 0;
+    // Silent for so long that it is down; then a client asks, and a probe is answered.
+    world.pass_ms(4_600);
+    assert_eq!(world.only_answer().rcode, 2);
+    world.pass_ms(2_000);
+    world.sent.clear();
+    world.ask(World::client(2), &name(2));
+    assert!(world.sent.iter().any(|sent| !is_probe(sent)), "one query goes out");
+    world.pass_ms(600);
+    let probe = world.sent.iter().rfind(|sent| is_probe(sent)).expect("a probe").clone();
+    world.sent.clear();
+    world.deliver(&probe, &probe.reply().bytes()).expect("accepted");
+    let again = world.sent.iter().find(|sent| !is_probe(sent)).expect("asked again").clone();
+    world.deliver(&again, &again.reply().answer("@ 60 IN A 192.0.2.1").bytes()).expect("accepted");
+    assert_eq!(world.only_answer().rdatas("A"), ["192.0.2.1"]);
+}
+
+#[test]
 fn a_pool_of_silent_connections_recovers_with_the_first_probe_that_is_answered() {
     for (connections, every_ms) in [(8, 10), (2, 500), (32, 100)] {
         let (good, all) = hung_and_healed(connections, every_ms);

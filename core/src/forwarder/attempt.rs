@@ -103,10 +103,9 @@ impl<C: Cache> Forwarder<C> {
         upstream: UpstreamId,
         transport: Transport,
     ) -> bool {
-        let out = self.lookups.get(ticket).map(|lookup| &lookup.out[..]).unwrap_or_default();
-        if transport == Transport::Udp && out.len() >= UDP_OUT_MAX {
+        let oldest = self.oldest_beyond_udp_out_max(ticket).filter(|_| transport == Transport::Udp);
+        if let Some(oldest) = oldest {
             mark(Mark::OldestAttemptGivenUp);
-            let oldest = out[0];
             self.abandon(now, oldest);
             if let Some(lookup) = self.lookups.get_mut(ticket) {
                 lookup.out.retain(|attempt| *attempt != oldest);
@@ -124,6 +123,16 @@ impl<C: Cache> Forwarder<C> {
         lookup.out.push(attempt);
         self.stats.upstreams[usize::from(upstream.0)].attempts.add(1);
         true
+    }
+
+    /// The UDP attempt that is given up for another one.
+    fn oldest_beyond_udp_out_max(&self, ticket: Ticket) -> Option<Attempt> {
+        let over_udp = |attempt: &&Attempt| {
+            self.paths.get(attempt.path.into()).is_some_and(|open| open.transport == Transport::Udp)
+        };
+        let mut out = self.lookups.get(ticket)?.out.iter().filter(over_udp);
+        let oldest = out.next();
+        oldest.filter(|_| out.count() + 1 >= UDP_OUT_MAX).copied()
     }
 
     /// What the transport of a path reports.
@@ -151,9 +160,11 @@ impl<C: Cache> Forwarder<C> {
         } else if cause == FailureCause::Local {
             self.upstreams[usize::from(lost.upstream.0)].health.never_sent();
         }
+        // What we gave up ourselves was not refused, and `max_connect_attempts` counts only what was.
+        let again = established || cause == FailureCause::TimedOut;
         for query in lost.live() {
             match query.purpose {
-                Purpose::Lookup(ticket) if established => self.send_again(now, ticket, &lost, cause),
+                Purpose::Lookup(ticket) if again => self.send_again(now, ticket, &lost, cause),
                 Purpose::Lookup(ticket) => self.attempt_failed(now, ticket, cause),
                 Purpose::Probe => self.probe_ended(lost.upstream),
                 Purpose::Abandoned => {}
@@ -167,7 +178,7 @@ impl<C: Cache> Forwarder<C> {
         lost.transport == Transport::Udp || self.lookups.get(ticket).is_some_and(wants_tcp)
     }
 
-    /// The connection under a query ended after it had served others: the same question on another one.
+    /// The connection under a query ended after it had served others, or was silent and given up: the same question on another one.
     fn send_again(&mut self, now: Instant, ticket: Ticket, lost: &OpenPath, cause: FailureCause) {
         let Some(lookup) = self.lookups.get_mut(ticket) else { return };
         mark(Mark::SentAgainElsewhere);
