@@ -86,6 +86,8 @@ impl World {
         }
         let facts = self.draw_frame(upstream, facts, asked);
         if let Some((rcode, nature)) = self.draw_refusal(upstream, facts.opt.is_some()) {
+            let scoped = facts.opt.is_some_and(|opt| opt.scoped);
+            let nature = if scoped { Nature::Relay } else { nature };
             return self.book.end(Facts { rcode, nature, ..facts });
         }
         let truncating = self.ratio(Hazard::Truncating);
@@ -253,7 +255,7 @@ impl World {
                 let nature = match soa_minimum {
                     Some(minimum) => Nature::Denial(least.unwrap_or(0).min(minimum)),
                     // RFC 2308 §2.1.1: without a SOA a denial of the name is not kept; of the type, a moment.
-                    None if rcode == NOERROR && links == 0 => {
+                    None if rcode == NOERROR && links == 0 && counts[1] == 0 => {
                         Nature::Denial(least.unwrap_or(SOALESS_TTL_MAX_S).min(SOALESS_TTL_MAX_S))
                     }
                     None => Nature::Relay,

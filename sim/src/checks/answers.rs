@@ -186,11 +186,15 @@ impl World {
             }
         };
         if accepted.is_none() && !truncated && key.rd {
-            let host = &mut self.workers[worker];
-            let clean = !host.heard_in_turn;
-            host.failed.insert(key, Failed { at: now, step: host.step, own: true, clean });
+            self.remember_failure(worker, key, now);
         }
         self.check_answer(worker, number, Some(zone), says, len)
+    }
+
+    fn remember_failure(&mut self, worker: usize, key: Key, now: Instant) {
+        let host = &mut self.workers[worker];
+        let clean = !host.heard_in_turn;
+        host.failed.insert(key, Failed { at: now, step: host.step, own: true, clean });
     }
 
     /// An answer for a client that waited when a new configuration came: from the cache, or a refusal under the new rules.
@@ -214,6 +218,11 @@ impl World {
         let says = match self.out[3] & 0xf {
             5 if forward.is_some_and(|f| f.max_concurrent > 0) => Says::Local { rcode: 5, error: None },
             2 if shed => Says::Local { rcode: 2, error: Some(14) },
+            // It was asked again, and this machine could not.
+            2 if self.workers[worker].unsure => {
+                self.remember_failure(worker, key, now);
+                Says::Local { rcode: 2, error: Some(23) }
+            }
             rcode => {
                 return fail(
                     "answers/reload",
@@ -263,14 +272,16 @@ impl World {
             let ask = &self.asks[**number as usize];
             ask.client == *client && ask.id == id && ask.waits.iter().any(|(at, _)| *at == worker)
         };
+        let at =
+            |opt_len: usize| bytes.get(end.max(len.saturating_sub(opt_len))..).and_then(message::read_opt);
+        let do_bit = at(OPT).or_else(|| at(OPT_WITH_ERROR)).map(|opt| opt.do_bit);
         let score = |number: &&u32| {
             let ask = &self.asks[**number as usize];
             let both = flag::RD | flag::CD;
-            let opt = message::read_opt(&bytes[end.max(len.saturating_sub(OPT))..]);
             u32::from(ask.question_bytes() == question) * 4
                 + u32::from(ask.question_bytes().eq_ignore_ascii_case(question)) * 8
                 + u32::from((ask.flags ^ flags) & both == 0) * 2
-                + u32::from(opt.is_some() == ask.opt.is_some())
+                + u32::from(do_bit == ask.opt.map(|opt| opt.do_bit))
                 + u32::from(self.is_over(worker, ask))
         };
         socket

@@ -103,6 +103,8 @@ impl World {
         };
         before.live = out.flights.iter().filter(live).copied().collect();
         let waits = !before.live.is_empty() || out.question.is_none();
+        // Whose it was is not known, and that lookup may be over.
+        let unknown = before.live.len() < out.flights.len();
         let same = match truth {
             Truth::Genuine(version) => {
                 self.book.said(version).map(|said| said.facts.question) == out.question
@@ -113,6 +115,7 @@ impl World {
         before.must = match (same, waits) {
             // On a connection the answer to a lookup that is over is taken, whatever it says.
             (_, false) if !before.udp => Must::Either,
+            (_, true) if !before.udp && unknown => Must::Either,
             (false, _) => Must::Reject,
             (true, false) => Must::Either,
             // On a shared socket, an attempt may have been given up for a newer one.
@@ -197,9 +200,10 @@ impl World {
         let (rcode, truncated, has_opt) = (said.facts.rcode, said.facts.truncated, said.facts.opt.is_some());
         let edns = out.as_ref().is_some_and(|out| out.edns);
         if truncated {
-            ensure(ended == 0 && noted.is_none(), "keeping/truncated", || {
-                format!("answer {version} is truncated and ended a lookup or was kept ({noted:?})")
+            ensure(noted.is_none(), "keeping/truncated", || {
+                format!("answer {version} is truncated and was kept ({noted:?})")
             })?;
+            host.unsure |= ended > 0;
             for (place, _) in &before.live {
                 if let Some(flight) = host.flights.get_mut(*place) {
                     flight.truncated = true;
@@ -207,22 +211,27 @@ impl World {
             }
             return Ok(());
         }
-        if ended == 0 && before.live.len() < 2 {
-            let goes_on = match before.live.first() {
-                None => true,
-                Some((place, _)) => {
-                    let formerr = rcode == 1 && edns && !has_opt;
-                    formerr || self.fails_over(worker, *place, rcode)
-                }
-            };
-            ensure(goes_on, "progress/ignored", || {
-                format!("worker {worker} took answer {version} and its lookup goes on waiting")
-            })?;
+        // RFC 6891 §7: perhaps it does not know EDNS, and is asked again without.
+        let goes_on = before.live.is_empty() || (rcode == 1 && edns && !has_opt);
+        if goes_on {
+            host.unsure |= ended > 0;
             return ensure(noted.is_none(), "keeping/what", || {
-                format!("nothing ended, and {noted:?} was kept")
+                format!("answer {version} ends nothing, and {noted:?} was kept")
             });
         }
-        self.lookup_answered(worker, version, rcode, before, noted.as_ref())
+        let several = out.is_some_and(|out| out.flights.len() > 1);
+        let fails_over = before.live.iter().any(|(place, _)| self.fails_over(worker, *place, rcode));
+        ensure(ended > 0 || several || fails_over, "progress/ignored", || {
+            format!("worker {worker} took answer {version} and its lookup goes on waiting")
+        })?;
+        // One that ends brings signs of life, and others with it may end for want of ways.
+        self.workers[worker].unsure |= ended > 1;
+        if ended == 0 {
+            return ensure(noted.is_none(), "keeping/what", || {
+                format!("answer {version} ended nothing, and {noted:?} was kept")
+            });
+        }
+        self.lookup_answered(worker, version, rcode, several || fails_over, before, noted.as_ref())
     }
 
     /// An answer ended a lookup; which one shows by what is known of them, or else by who gets answers.
@@ -231,6 +240,7 @@ impl World {
         worker: usize,
         version: Version,
         rcode: u16,
+        uncertain: bool,
         before: &Before,
         noted: Option<&Noted>,
     ) -> Checked {
@@ -259,10 +269,12 @@ impl World {
                 flight.accepted = Some((version, ttl_s));
             }
         }
-        if let [(only, _)] = likely[..] {
-            host.flights.finish(only);
-        } else {
-            host.tentative.extend(likely.iter().map(|(place, _)| *place));
+        match likely[..] {
+            [(only, _)] if !uncertain || noted.is_some() => host.flights.finish(only),
+            _ => {
+                host.unsure = true;
+                host.tentative.extend(likely.iter().map(|(place, _)| *place));
+            }
         }
         if rcode == Rcode::REFUSED.0 && key.rd {
             let step = host.step;

@@ -70,10 +70,7 @@ fn totals(stats: &Stats, counts: impl Fn(usize) -> bool) -> Totals {
     let upstreams = || stats.upstreams.iter().enumerate().filter(|(n, _)| counts(*n)).map(|(_, u)| u);
     let answers = |rcode: usize| routes().map(|route| route.responses[rcode].get()).sum::<u64>();
     Totals {
-        queries: routes()
-            .flat_map(|route| route.requests.iter().flatten().flatten())
-            .map(Counter::get)
-            .sum(),
+        queries: routes().flat_map(|route| route.requests.iter().flatten().flatten()).map(Counter::get).sum(),
         answers: (0..17).map(answers).sum(),
         servfails: answers(2),
         dropped: std::array::from_fn(|reason| stats.dropped[reason].get()),
