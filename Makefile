@@ -4,6 +4,7 @@
 #   make lint    format, clippy, docs, file sizes, dependency rules
 #   make demo    cargo run --release -- demo
 #   make loom    the models of what threads share: the cache, orders to workers, counters
+#   make worlds  simulated worlds: those that failed before, and 500 that the commit decides
 #   make fuzz    SECONDS=60 for each target, or TARGET=name; JOBS=1 at a time; needs nightly and a C++ compiler
 #   make soak    longer evidence, run by hand, written down in docs/evidence/
 #   make tools   Debian's programs that the tests talk to (nsd, kdig, dig); needs root, else it says what is missing
@@ -11,12 +12,13 @@
 SHELL := /bin/bash
 SUITE := .ci/suite
 
-.PHONY: test lint demo loom tools fmt planted fuzz soak instructions
+.PHONY: test lint demo loom worlds tools fmt planted fuzz soak instructions
 
 test: tools
 	$(SUITE) "unit and integration tests" cargo test --locked --workspace --all-targets
 	$(SUITE) "documentation examples" cargo test --locked --workspace --doc
 	$(SUITE) "loom models" $(MAKE) --no-print-directory loom
+	$(SUITE) "simulated worlds" $(MAKE) --no-print-directory worlds
 	$(SUITE) "agent without a runtime is refused" .ci/feature-matrix
 	@.ci/suite --summary
 
@@ -30,6 +32,12 @@ lint:
 # A target folder of its own: the cfg changes every crate's fingerprint.
 loom:
 	RUSTFLAGS="--cfg nodens_loom" cargo test --locked -p nodens-cache -p nodens-runtime --release --test loom --target-dir target/loom
+
+# A re-run of a commit is the same run.
+SIM := cargo run --locked --quiet --profile sim -p nodens-sim --
+worlds:
+	$(SIM) regressions sim/regressions.txt
+	$(SIM) run --seeds 500 --derive "$$(git rev-parse HEAD)" --profile all --twice 20 --table
 
 demo:
 	cargo run --locked --release -- demo
@@ -52,6 +60,7 @@ soak:
 	$(SUITE) "1000 random Corefiles under load, on each runtime" env NODENS_TEST_MUTATIONS=1000 NODENS_TEST_RUNTIME=tokio cargo test --locked --release -p nodens --test e2e_reload random_ -- --nocapture
 	$(SUITE) "the same on io_uring" env NODENS_TEST_MUTATIONS=1000 NODENS_TEST_RUNTIME=uring cargo test --locked --release -p nodens --test e2e_reload random_ -- --nocapture
 	$(SUITE) "upstreams that fall silent, the long forms" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens --test e2e_loss -- --nocapture
+	$(SUITE) "100 000 simulated worlds" $(SIM) run --seeds 100000 --derive "soak of $$(git rev-parse HEAD)" --profile all --twice 1000 --table
 	$(SUITE) "the agent's tests on tokio alone" cargo test --locked -p nodens --no-default-features --features tokio
 	$(SUITE) "the agent's tests on io_uring alone" cargo test --locked -p nodens --no-default-features --features uring
 	$(SUITE) "fuzz targets against planted faults" $(MAKE) --no-print-directory planted
