@@ -6,6 +6,7 @@
 //!
 //! Not here: what follows from the knowledge (`decide`), certificates' life (`certificates`), HTTP (`server`).
 
+pub mod certificates;
 pub mod events;
 mod follow;
 pub mod fresh;
@@ -26,6 +27,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Config};
 use tokio::task::JoinSet;
 
+pub use certificates::KubeStore;
 pub use events::Events;
 pub use fresh::FreshLook;
 pub use kube_dns::KubeDnsSource;

@@ -1,6 +1,7 @@
 //! The cluster side against a mock API server: watches, conflicts, outages, and what the commands make of a cluster.
 
 mod audit;
+mod certificates;
 mod client;
 mod events;
 mod fixtures;
