@@ -109,7 +109,7 @@ impl Life {
 
     /// Whether the next answer is to be its last.
     pub(super) fn is_old(&self) -> bool {
-        self.now_ms().saturating_sub(self.born_ms) >= self.age_max_ms
+        self.ending.load(Ordering::Relaxed) || self.now_ms().saturating_sub(self.born_ms) >= self.age_max_ms
     }
 
     /// Comes back when the connection has to go.
@@ -201,6 +201,11 @@ impl Lives {
             !life.ending.load(Ordering::Relaxed) && life.is_overdue(&self.limits, now_ms, draining)
         };
         state.lives.values().filter(overdue).map(|life| life.end()).count()
+    }
+
+    /// Whether somebody who was told to go is still there.
+    pub(super) fn is_over_full(&self) -> bool {
+        self.count() > self.limits.connections_max
     }
 
     /// How many there are.

@@ -48,6 +48,9 @@ pub const BACKLOG: i32 = 1024;
 /// How long nothing is accepted after the system refused a connection for want of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether a connection that had to go is gone; mostly it is at once.
+pub const EVICTION_POLL: Duration = Duration::from_millis(1);
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

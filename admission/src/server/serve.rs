@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::life::{Lives, Phase, Place};
-use super::limits::{ACCEPT_PAUSE, HEADER_BYTES_MAX, HEADER_FIELDS_MAX, Limits, SWEEP_INTERVAL};
+use super::limits::{
+    ACCEPT_PAUSE, EVICTION_POLL, HEADER_BYTES_MAX, HEADER_FIELDS_MAX, Limits, SWEEP_INTERVAL,
+};
 use super::watched::Watched;
 use crate::log::{Kind, Level, Log};
 use crate::metrics::{ErrorKind, Metrics};
@@ -127,6 +130,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 continue;
             }
         };
+        // Whoever has to go for a newcomer goes first: so many are never exceeded by more than one.
+        while shared.lives.is_over_full() {
+            sleep(EVICTION_POLL).await;
+        }
         let phase = if shared.tls.is_some() { Phase::Handshake } else { Phase::Idle };
         match shared.lives.admit(phase) {
             Some(place) => {
@@ -192,13 +199,26 @@ async fn talk(
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADER_FIELDS_MAX)
         .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(life))), service);
-    let result = tokio::select! {
-        result = connection => result,
-        () = life.ended() => {
+    let mut connection = pin!(connection);
+    let finished = tokio::select! {
+        result = &mut connection => Some(result),
+        () = life.ended() => None,
+    };
+    let result = match finished {
+        Some(result) => result,
+        // Told to go, but a request came at the same moment: it gets its answer, which is the last.
+        None if life.phase() == Phase::Busy => {
+            let limits = shared.lives.limits();
+            let longest = limits.body_timeout + limits.answer_timeout + limits.write_timeout;
+            timeout(longest, connection).await.unwrap_or(Ok(()))
+        }
+        None => {
             // Quiet connections come and go; one that stops within a request or an answer is worth a line.
             if matches!(life.phase(), Phase::Head | Phase::Writing) {
                 let what = if life.phase() == Phase::Head { "send its request" } else { "take its answer" };
-                shared.trouble(ErrorKind::TimedOut, Kind::Connection, || format!("{peer} did not {what} in time"));
+                shared.trouble(ErrorKind::TimedOut, Kind::Connection, || {
+                    format!("{peer} did not {what} in time")
+                });
             }
             return;
         }

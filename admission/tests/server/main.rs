@@ -1,5 +1,8 @@
 //! The server over real TLS, as the API server meets it.
 
 mod bad_input;
+mod certificates;
+mod load;
+mod rotation;
 mod slice;
 mod support;
