@@ -1,9 +1,8 @@
 //! The command line: node-cache's and CoreDNS' flags, spelled as Go's flag package spells them, and our few of our own.
 //!
 //! `-flag value`, `-flag=value`, `--flag…`; a boolean is `-flag` or `-flag=false`, with every spelling of true and false that Go
-//! takes. A flag given twice has its last value. What is not there yet is accepted, so that an unchanged DaemonSet starts, and
-//! named in a warning that the caller logs; values that ask for nothing (defaults, `=false`) pass in silence. What is not known
-//! is an error that names the nearest known flag.
+//! takes. A flag given twice has its last value. What is not known is an
+//! error that names the nearest known flag.
 //!
 //! All flags stand in one table (`flags`), from which the parser and the help text are made. This file reads no file and
 //! starts nothing.
@@ -17,9 +16,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nodens_node::BackEndChoice;
+
 use crate::corefile::config::RuntimeChoice;
 use crate::corefile::{ListenAddr, nearest};
-use flags::{FLAGS, Flag, Scope, Stage, Value};
+use flags::{FLAGS, Scope, Value};
 
 /// Exit code for a command line that cannot be understood, and for a Corefile that is refused.
 pub const EXIT_USAGE: u8 = 2;
@@ -31,17 +32,13 @@ const DEMO_PORT: u16 = 5300;
 const DNS_PORT: u16 = 53;
 
 /// The commands, as they are typed.
-const COMMANDS: [(&str, Scope); 4] =
-    [("run", Scope::Run), ("check", Scope::Check), ("demo", Scope::Demo), ("help", Scope::Help)];
-
-/// What was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invocation {
-    /// What to do.
-    pub command: Command,
-    /// Lines to log at start: flags that are accepted and have no effect yet.
-    pub warnings: Vec<String>,
-}
+const COMMANDS: [(&str, Scope); 5] = [
+    ("run", Scope::Run),
+    ("check", Scope::Check),
+    ("demo", Scope::Demo),
+    ("node", Scope::Node),
+    ("help", Scope::Help),
+];
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +49,8 @@ pub enum Command {
     Check(CheckOptions),
     /// Serve a small built-in upstream on the loopback, to try things out.
     Demo(DemoOptions),
+    /// Look at the node's interface and packet rules, or change them, by hand.
+    Node(NodeOptions),
     /// Print [`help_text`].
     Help,
     /// Print [`version_text`].
@@ -87,6 +86,10 @@ pub struct RunOptions {
     pub interfacename: String,
     /// `-setupiptables`.
     pub setupiptables: bool,
+    /// `-packetrules`: what writes them.
+    pub packetrules: BackEndChoice,
+    /// `-seticmpratemask`: port unreachables are let through the kernel's limit.
+    pub seticmpratemask: bool,
     /// `-syncinterval`.
     pub syncinterval: Duration,
     /// `-skipteardown`.
@@ -122,6 +125,8 @@ impl Default for RunOptions {
             setupinterface: true,
             interfacename: "nodelocaldns".into(),
             setupiptables: true,
+            packetrules: BackEndChoice::Auto,
+            seticmpratemask: false,
             syncinterval: Duration::from_secs(60),
             skipteardown: false,
             forwardonexit: false,
@@ -169,6 +174,30 @@ pub struct DemoOptions {
     pub runtime: Option<RuntimeChoice>,
 }
 
+/// What `node` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeOptions {
+    /// What is to be done.
+    pub verb: NodeVerb,
+    /// The flags that concern the node; the others have their defaults.
+    pub flags: Box<RunOptions>,
+}
+
+/// What `node` does.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum NodeVerb {
+    /// Print what would be done.
+    Plan,
+    /// Do it, as a start of the agent does.
+    Apply,
+    /// Remove what is ours, and restore what was changed.
+    Remove,
+}
+
+/// As they are typed.
+const VERBS: [(&str, NodeVerb); 3] =
+    [("plan", NodeVerb::Plan), ("apply", NodeVerb::Apply), ("remove", NodeVerb::Remove)];
+
 /// A command line that cannot be understood. Prints as one sentence and what would be right; exit with [`EXIT_USAGE`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError {
@@ -189,7 +218,7 @@ fn usage<T>(message: impl Into<String>, help: impl Into<String>) -> Result<T, Us
 }
 
 /// Reads the arguments, without the program's name.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut words = Vec::new();
     for argument in arguments {
         match argument.into_string() {
@@ -237,9 +266,9 @@ struct Parser {
     /// Set if given: its default depends on the command.
     port: Option<u16>,
     files: Vec<String>,
+    verb: Option<NodeVerb>,
     /// A flag that asks for text instead of the command.
     instead: Option<Command>,
-    warnings: Vec<String>,
 }
 
 impl Parser {
@@ -267,7 +296,6 @@ impl Parser {
                 }
             },
         };
-        self.warn(flag, name, &value);
         let set = match &flag.value {
             Value::Switch(set) => match go_bool(&value) {
                 Some(on) => {
@@ -281,23 +309,17 @@ impl Parser {
         set.or_else(|help| usage(format!("`{value}` is not a value for `-{name}`"), help))
     }
 
-    /// Notes a flag that asks for something that is not there yet.
-    fn warn(&mut self, flag: &Flag, name: &str, value: &str) {
-        let Stage::NotYet(what) = flag.stage else { return };
-        let (asks, shown) = match &flag.value {
-            Value::Switch(_) => (go_bool(value) == Some(true), format!("-{name}")),
-            Value::Text { default, .. } => (value != *default, format!("-{name} {value}")),
-        };
-        let line = format!("{shown} has no effect yet: {what}");
-        if asks && !self.warnings.contains(&line) {
-            self.warnings.push(line);
-        }
-    }
-
     fn file(&mut self, word: String) -> Result<(), UsageError> {
         if self.scope == Scope::Check && self.files.is_empty() {
             self.files.push(word);
             return Ok(());
+        }
+        if self.scope == Scope::Node && self.verb.is_none() {
+            self.verb = VERBS.iter().find(|(name, _)| *name == word).map(|(_, verb)| *verb);
+            if self.verb.is_some() {
+                return Ok(());
+            }
+            return usage(format!("`node` cannot `{word}`"), "write `nodens node plan`, `apply` or `remove`");
         }
         let help = match nearest(&word, COMMANDS.iter().map(|(name, _)| *name)) {
             Some(near) if self.scope == Scope::Run => format!("did you mean `nodens {near}`?"),
@@ -309,7 +331,7 @@ impl Parser {
         usage(format!("unexpected argument `{word}`"), help)
     }
 
-    fn finish(self) -> Result<Invocation, UsageError> {
+    fn finish(self) -> Result<Command, UsageError> {
         let mut options = self.options;
         options.dns_port = self.port.unwrap_or(DNS_PORT);
         let command = match (self.instead, self.scope) {
@@ -327,9 +349,24 @@ impl Parser {
                 workers: options.workers,
                 runtime: options.runtime,
             }),
+            (None, Scope::Node) => {
+                let Some(verb) = self.verb else {
+                    return usage(
+                        "`node` needs to know what to do",
+                        "write `nodens node plan`, `apply` or `remove`",
+                    );
+                };
+                if options.localip.is_empty() {
+                    return usage(
+                        "`node` needs the addresses it is about",
+                        "write `-localip 169.254.20.10`, and the other flags as the agent has them",
+                    );
+                }
+                Command::Node(NodeOptions { verb, flags: Box::new(options) })
+            }
             (None, Scope::Help) => Command::Help,
         };
-        Ok(Invocation { command, warnings: self.warnings })
+        Ok(command)
     }
 }
 

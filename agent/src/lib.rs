@@ -7,6 +7,7 @@ pub mod corefile;
 pub mod demo;
 pub mod log;
 pub mod loop_check;
+pub mod node;
 pub mod reload;
 pub mod run;
 pub mod runtimes;

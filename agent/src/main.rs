@@ -4,13 +4,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use nodens_agent::build_config::Environment;
-use nodens_agent::cli::{self, CheckOptions, Command, EXIT_USAGE, Invocation};
+use nodens_agent::cli::{self, CheckOptions, Command, EXIT_USAGE};
 use nodens_agent::corefile;
+use nodens_agent::node;
 use nodens_agent::run::{self, Failure};
 
 fn main() -> ExitCode {
-    let Invocation { command, warnings } = match cli::parse(std::env::args_os().skip(1)) {
-        Ok(invocation) => invocation,
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
         Err(error) => return refuse(&format!("{error}\n")),
     };
     match command {
@@ -18,7 +19,11 @@ fn main() -> ExitCode {
         Command::Version => say(&cli::version_text()),
         Command::Plugins => say(&corefile::describe_plugins()),
         Command::Check(options) => check(&options),
-        Command::Run(options) => ended(run::run(&options, &warnings)),
+        Command::Run(options) => ended(run::run(&options)),
+        Command::Node(options) => match node::run(&options) {
+            Ok(text) => say(&text),
+            Err(failure) => ended(Err(failure)),
+        },
         Command::Demo(options) => ended(nodens_agent::demo::run(&options)),
     }
 }

@@ -3,11 +3,11 @@
 //! | from | to | done |
 //! | --- | --- | --- |
 //! | starting | starting | there is a template and nothing yet to fill it with: one line, and another try from time to time |
-//! | starting | serving | Corefile read, sockets bound, workers up, endpoints open, `/ready` 200, pid file written |
+//! | starting | serving | the node's interface made, Corefile read, sockets bound, workers up, endpoints open, `/ready` 200, pid file written, then the node's packet rules |
 //! | serving | serving | SIGHUP, SIGUSR1 or a look at the files: another Corefile is in force, or the old one stays |
-//! | serving | leaving | SIGTERM, SIGINT or SIGQUIT: `/ready` 503; answers go on for `lameduck` |
+//! | serving | leaving | SIGTERM, SIGINT or SIGQUIT: `/ready` 503; the packet rules go; answers go on for `lameduck` |
 //! | leaving | draining | no new connections; queries in flight are finished, for [`GRACE`](crate::service::GRACE) at most |
-//! | any | over | drained; a second signal; or a worker died, which is exit code 1 |
+//! | any | over | drained; a second signal; or a worker died, which is exit code 1; last the interface goes |
 
 mod filler;
 mod serving;
@@ -22,17 +22,18 @@ use std::time::{Duration, Instant};
 use nodens_runtime::listen::held_by_others;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::admin::Bound;
+use crate::admin::{Bound, Endpoint};
 use crate::build_config::{Built, Environment, Plan};
 use crate::cli::RunOptions;
 use crate::corefile::Diagnostic;
 use crate::log::{Level, LineSink, Log, Output};
+use crate::node::NodeSide;
 use crate::reload::{Loaded, Reloader};
 use crate::runtimes;
 use crate::service::{Service, StartError};
 use crate::template::Template;
 use filler::Filler;
-use serving::Serving;
+use serving::{Beside, Serving};
 use signals::{ReloadSignals, Signals};
 
 pub use signals::StopSignals;
@@ -80,7 +81,7 @@ pub fn load(path: &Path, environment: &Environment<'_>) -> Result<(Built, Vec<Di
 }
 
 /// Serves until it is told to end.
-pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
+pub fn run(options: &RunOptions) -> Result<(), Failure> {
     let environment = Environment {
         default_port: options.dns_port,
         workers: options.workers,
@@ -100,25 +101,51 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
     {
         return Ok(());
     }
+    // Before the Corefile: `bind` may name the interface.
+    let mut node = control.block_on(NodeSide::begin(options, &mut log));
+    let served = serve(options, &environment, &control, signals, template, node.as_mut(), &mut log);
+    // However it ended, the node is not left with what nobody uses.
+    if let Some(node) = node {
+        control.block_on(node.leave(&mut log));
+        log.tick(Instant::now());
+    }
+    served
+}
+
+/// From the Corefile until the last answer.
+fn serve(
+    options: &RunOptions,
+    environment: &Environment<'_>,
+    control: &tokio::runtime::Runtime,
+    signals: Signals,
+    template: Option<Filler>,
+    node: Option<&mut NodeSide>,
+    log: &mut AgentLog,
+) -> Result<(), Failure> {
     let mut reloader = Reloader::new(options.corefile_path());
     let Loaded { built, warnings: complaints, watch, nodens } =
-        reloader.read(&environment).map_err(Failure::Corefile)?;
+        reloader.read(environment).map_err(Failure::Corefile)?;
     let starter = runtimes::choose(built.plan.runtime).map_err(Failure::Usage)?;
     if !options.quiet {
         log.say(Level::Info, format_args!("nodens {}", env!("CARGO_PKG_VERSION")));
         log.say(Level::Info, format_args!("runtime {}: {}", starter.name, starter.reason));
     }
-    for warning in warnings {
-        log.say(Level::Warning, warning);
-    }
     if let Some(line) = unused(options, template.is_some()) {
         log.say(Level::Warning, line);
     }
-    say_all(&mut log, Level::Warning, &complaints);
+    say_all(log, Level::Warning, &complaints);
     let plan = built.plan.clone();
     let shared = held_by_others(&plan.listeners);
     // Everything that may be in the way is bound before anything is answered.
-    let endpoints = Bound::open(&plan.endpoints).map_err(|error| Failure::Other(error.to_string()))?;
+    let mut endpoints = Bound::open(&plan.endpoints).map_err(|error| Failure::Other(error.to_string()))?;
+    let setup_metrics = node.as_ref().and_then(|_| setup_metrics(options, &plan));
+    if let Some(endpoint) = setup_metrics {
+        // As in node-cache: who has this port already keeps it, and DNS is served all the same.
+        match Bound::open(&[endpoint]) {
+            Ok(bound) => endpoints.join(bound),
+            Err(error) => log.say(Level::Warning, format_args!("{error}, with -metrics-listen-address")),
+        }
+    }
     let service = Service::start(built.clone(), &starter)?;
     for held in shared {
         let text = format_args!(
@@ -137,10 +164,22 @@ pub fn run(options: &RunOptions, warnings: &[String]) -> Result<(), Failure> {
         log.say(Level::Warning, text);
     }
     if !options.quiet {
-        announce(&mut log, &service, &plan);
+        announce(log, &service, &plan);
     }
-    let serving = Serving::new(service, built, environment, reloader, watch, nodens, template);
-    control.block_on(serving.run(endpoints, signals, options, &mut log))
+    if let Some(node) = &node {
+        // The only one who ever sets it.
+        let _ = service.figures.node.set(node.figures());
+    }
+    let beside = Beside { template, node, setup_metrics };
+    let serving = Serving::new(service, built, *environment, reloader, watch, nodens, beside);
+    control.block_on(serving.run(endpoints, signals, options, log))
+}
+
+/// `-metrics-listen-address`, unless the Corefile has an endpoint there.
+fn setup_metrics(options: &RunOptions, plan: &Plan) -> Option<Endpoint> {
+    let addr = options.metrics_listen_address;
+    let is_free = !plan.endpoints.iter().any(|endpoint| endpoint.addr == addr);
+    is_free.then_some(Endpoint { metrics: true, ..Endpoint::at(addr) })
 }
 
 /// Flags that miss each other.

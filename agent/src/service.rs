@@ -11,8 +11,8 @@ mod places;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -115,6 +115,7 @@ impl Service {
         let figures = Arc::new(Figures {
             control: Control::default(),
             health: Arc::default(),
+            node: OnceLock::new(),
             current: ArcSwap::from_pointee(Current {
                 config: config.load_full(),
                 probes_health: probes_health(&plan),

@@ -63,9 +63,14 @@ pub struct Ports {
 }
 
 impl Desired {
-    /// The same node without anything of ours.
+    /// The same node without anything of ours; what is none of our business stays that.
     pub fn removed(&self) -> Desired {
-        Desired { link: Wish::Absent, rules: RulesWish::Absent, unthrottled: Wish::Absent, ..self.clone() }
+        let absent = |wish| if wish == Wish::LeaveAlone { Wish::LeaveAlone } else { Wish::Absent };
+        let rules = match self.rules {
+            RulesWish::LeaveAlone => RulesWish::LeaveAlone,
+            _ => RulesWish::Absent,
+        };
+        Desired { link: absent(self.link), rules, unthrottled: absent(self.unthrottled), ..self.clone() }
     }
 }
 

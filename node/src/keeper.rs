@@ -85,7 +85,7 @@ impl Figures {
 /// What the keeper is told.
 enum Order {
     Reach(Desired, oneshot::Sender<Outcome>),
-    Remove(Desired, oneshot::Sender<Outcome>),
+    RemoveRules(Desired, oneshot::Sender<Outcome>),
 }
 
 /// The way to a keeper that runs as a task. Dropping it ends the task; the node stays as it is.
@@ -137,9 +137,9 @@ impl Keeper {
         self.order(|answer| Order::Reach(desired, answer)).await
     }
 
-    /// Removes what is ours, and keeps nothing from now on.
-    pub async fn remove(&self, desired: Desired) -> Outcome {
-        self.order(|answer| Order::Remove(desired, answer)).await
+    /// Removes our rules of every back end, and keeps nothing from now on.
+    pub async fn remove_rules(&self, desired: Desired) -> Outcome {
+        self.order(|answer| Order::RemoveRules(desired, answer)).await
     }
 
     async fn order(&self, order: impl FnOnce(oneshot::Sender<Outcome>) -> Order) -> Outcome {
@@ -149,9 +149,18 @@ impl Keeper {
         outcome.await.unwrap_or_default()
     }
 
-    /// What there is to tell, without waiting.
-    pub fn report(&mut self) -> Option<Report> {
-        self.reports.try_recv().ok()
+    /// Keeps nothing from now on, and leaves everything as it is.
+    pub async fn rest(&self) {
+        let _ = self.reach(Desired::nothing()).await;
+    }
+
+    /// Waits for something to tell.
+    pub async fn report(&mut self) -> Report {
+        match self.reports.recv().await {
+            Some(report) => report,
+            // The task ends after this handle only.
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -202,9 +211,9 @@ impl Task {
                 self.desired = Some(desired);
                 (outcome, answer)
             }
-            Order::Remove(desired, answer) => {
+            Order::RemoveRules(desired, answer) => {
                 self.desired = None;
-                (self.node.remove(&desired).await, answer)
+                (self.node.remove_rules(&desired).await, answer)
             }
         };
         self.figures.note(&outcome, self.node.back_end());

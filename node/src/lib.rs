@@ -43,5 +43,5 @@ pub use keeper::{Figures, Keeper, Report};
 pub use node::{Failure, FailureKind, Node, Outcome, Part};
 pub use observed::{IcmpFamily, LinkKind, Mark, Observed};
 pub use plan::{Plan, Step, plan};
-pub use presence::Presence;
+pub use presence::{Presence, is_anybody_there};
 pub use rules::{BackEnd, BackEndChoice};

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::desired::{Desired, RulesWish, Wish};
 use crate::icmp;
@@ -180,31 +181,42 @@ impl Node {
         outcome
     }
 
-    /// Makes the node so, and clears away what the other back end may have left: an earlier run may have chosen
-    /// differently.
+    /// Removes what is ours.
     pub async fn remove(&mut self, desired: &Desired) -> Outcome {
         let desired = desired.removed();
         let mut outcome = Outcome::default();
-        let programs =
-            [Some(&self.programs).filter(|programs| programs.are_there()).cloned(), self.programs.older()];
-        let iptables = programs.into_iter().flatten().map(|programs| {
-            let rules: Box<dyn PacketRules> = Box::new(Iptables::new(programs));
-            rules
-        });
-        let nftables: Box<dyn PacketRules> = Box::new(Nftables::default());
-        for mut rules in [nftables].into_iter().chain(iptables) {
+        if desired.rules != RulesWish::LeaveAlone {
+            outcome = self.remove_rules(&desired).await;
+        }
+        outcome.append(self.reach(&Desired { rules: RulesWish::LeaveAlone, ..desired }).await);
+        outcome
+    }
+
+    /// Removes our rules, whichever back end wrote them: an earlier run may have chosen differently.
+    pub async fn remove_rules(&mut self, desired: &Desired) -> Outcome {
+        let wish = Desired {
+            link: Wish::LeaveAlone,
+            rules: RulesWish::Absent,
+            unthrottled: Wish::LeaveAlone,
+            ..desired.clone()
+        };
+        let mut all: Vec<Box<dyn PacketRules>> = vec![Box::new(Nftables::default())];
+        let newer = Some(self.programs.clone()).filter(Programs::are_there);
+        for programs in newer.into_iter().chain(self.programs.older()) {
+            all.push(Box::new(Iptables::new(programs)));
+        }
+        let mut outcome = Outcome::default();
+        let chosen = self.rules.take();
+        for mut rules in all {
             // What the kernel does not have holds nothing of ours.
             let found = rules.observe(&[], &desired.addresses).await;
             if found.is_err_and(|error| error.kind == RulesErrorKind::Unsupported) {
                 continue;
             }
-            let chosen = self.rules.replace(rules);
-            let wish = Desired { link: Wish::LeaveAlone, unthrottled: Wish::LeaveAlone, ..desired.clone() };
+            self.rules = Some(rules);
             outcome.append(self.reach(&wish).await);
-            self.rules = chosen;
         }
-        let wish = Desired { rules: RulesWish::LeaveAlone, ..desired };
-        outcome.append(self.reach(&wish).await);
+        self.rules = chosen;
         outcome
     }
 
@@ -329,6 +341,16 @@ const EOPNOTSUPP: i32 = 95;
 const EROFS: i32 = 30;
 
 impl Outcome {
+    /// What is said of something that is given up waiting for.
+    pub fn late(patience: Duration) -> Outcome {
+        let mut outcome = Outcome::default();
+        let text = format!(
+            "the kernel or the lock of iptables took longer than {patience:?}; what is left, `nodens node remove` removes"
+        );
+        outcome.fail(FailureKind::Rules, text);
+        outcome
+    }
+
     fn fail(&mut self, kind: FailureKind, text: String) {
         self.failures.push(Failure { kind, text });
     }

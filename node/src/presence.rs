@@ -13,6 +13,7 @@
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Mutex, PoisonError};
 
 /// Before the interface's name in a socket's name.
 const PREFIX: &str = "nodens-node/";
@@ -28,7 +29,7 @@ pub struct Presence {
     /// The part of the name that says since when; later is greater.
     since: String,
     /// The name exists as long as this is open.
-    _socket: UnixDatagram,
+    socket: Mutex<Option<UnixDatagram>>,
 }
 
 impl Presence {
@@ -46,7 +47,11 @@ impl Presence {
             let name = SocketAddr::from_abstract_name(format!("{PREFIX}{interface}/{since}"))?;
             match UnixDatagram::bind_addr(&name) {
                 Ok(socket) => {
-                    return Ok(Presence { interface: interface.to_owned(), since, _socket: socket });
+                    return Ok(Presence {
+                        interface: interface.to_owned(),
+                        since,
+                        socket: Mutex::new(Some(socket)),
+                    });
                 }
                 Err(error) => last = error,
             }
@@ -59,12 +64,20 @@ impl Presence {
         others(&self.interface).iter().any(|since| *since > self.since)
     }
 
-    /// Takes the name away. Returns whether another agent stays, so that nothing may be cleared away.
-    pub fn leave(self) -> bool {
-        let Presence { interface, since, _socket } = self;
-        drop(_socket);
-        others(&interface).iter().any(|other| *other != since)
+    /// Takes the name away. Returns whether another agent stays, so that nothing may be cleared away; may be asked again.
+    pub fn leave(&self) -> bool {
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        is_there_but(&self.interface, Some(&self.since))
     }
+}
+
+/// Whether an agent is there for this interface.
+pub fn is_anybody_there(interface: &str) -> bool {
+    is_there_but(interface, None)
+}
+
+fn is_there_but(interface: &str, but: Option<&str>) -> bool {
+    others(interface).iter().any(|since| Some(since.as_str()) != but)
 }
 
 /// Since when others are there. A list that cannot be read is an empty one: then we behave as if we were alone, as

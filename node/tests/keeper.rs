@@ -59,9 +59,10 @@ fn f13_f14_what_others_destroy_is_there_again_within_100_ms() {
         assert!(figures.drifts(Part::Rules) >= 3 * TIMES as u64);
         assert_eq!(figures.back_end(), Some(BackEnd::Nftables));
         assert!(figures.last_success_s() > 0);
-        let Some(Report::Repaired(steps, 0)) = keeper.report() else { panic!("the first repair is told") };
+        let Report::Repaired(steps, 0) = keeper.report().await else { panic!("the first repair is told") };
         assert_eq!(steps[0], "+ interface nodelocaldns (veth)".replace("veth", kind()), "{steps:?}");
-        assert!(keeper.report().is_none(), "the others within ten seconds are counted only");
+        let more = tokio::time::timeout(Duration::from_millis(50), keeper.report()).await;
+        assert!(more.is_err(), "the others within ten seconds are counted only: {more:?}");
     });
 }
 
@@ -131,7 +132,7 @@ fn f20_the_newer_agent_looks_after_the_node_and_the_older_takes_over_when_it_is_
         let count = || run("sh", &["-c", "nft list table inet nodens | grep -c 10.96.0.10 || true"]);
         assert_eq!(count().trim(), "4", "the older does not undo it");
         assert_eq!(old.figures.repairs(), 0);
-        assert!(matches!(old.report(), Some(Report::Relieved)));
+        assert!(matches!(old.report().await, Report::Relieved));
         drop(new);
         tokio::time::sleep(Duration::from_millis(50)).await;
         run("nft", &["flush", "ruleset"]);
@@ -142,14 +143,15 @@ fn f20_the_newer_agent_looks_after_the_node_and_the_older_takes_over_when_it_is_
 }
 
 #[test]
-fn removing_ends_the_watch() {
+fn removing_the_rules_ends_the_watch() {
     let Some(node) = Namespace::new(&["nft"]) else { return };
     node.block_on(async || {
         let keeper = keeper(BackEnd::Nftables, Duration::from_millis(50));
         let desired = wish(&[ADDRESS]);
         let _ = keeper.reach(desired.clone()).await;
-        let outcome = keeper.remove(desired).await;
+        let outcome = keeper.remove_rules(desired).await;
         assert!(outcome.failures.is_empty(), "{outcome:#?}");
+        run("ip", &["link", "del", support::NAME]);
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(!is_local());
         assert_eq!(run("nft", &["list", "ruleset"]), "");

@@ -51,6 +51,12 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Those of `other` as well.
+    pub fn join(&mut self, other: Bound) {
+        self.listeners.extend(other.listeners);
+        self.shared.extend(other.shared);
+    }
+
     /// Opens the sockets, so that a start fails here before anything answers.
     pub fn open(wanted: &[Endpoint]) -> Result<Bound, BindError> {
         let addresses = wanted.iter().map(|endpoint| endpoint.addr);

@@ -12,6 +12,7 @@
 //! address as `server`. Sums over `server` are therefore right, as they are with CoreDNS.
 
 mod cache;
+mod node;
 mod own;
 mod process;
 mod queries;
@@ -20,6 +21,8 @@ mod upstreams;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use nodens_node::Figures;
 
 use nodens_core::stats::{Counter, Histogram};
 use nodens_core::{Config, Stats, ZoneId};
@@ -48,6 +51,8 @@ pub struct Snapshot<'a> {
     pub control: &'a Control,
     /// The probes of `/health`; `None` if no block has it.
     pub health: Option<&'a HealthProbe>,
+    /// What setting up the node counts; `None` if it is not set up.
+    pub node: Option<&'a Figures>,
     /// What was built.
     pub build: Build<'a>,
     /// This process, as the kernel sees it.
@@ -85,6 +90,8 @@ pub struct Control {
     pub panics: Counter,
     /// Reloads that were refused.
     pub reloads_failed: Counter,
+    /// Templates and ConfigMaps that could not be used.
+    pub templates_failed: Counter,
 }
 
 /// What the shared cache holds. Plain numbers: the cache crate's own report is copied into it.
@@ -154,6 +161,7 @@ pub fn render(snapshot: &Snapshot<'_>) -> String {
     queries::write(snapshot, &mut out);
     cache::write(snapshot, &mut out);
     upstreams::write(snapshot, &mut out);
+    node::write(snapshot, &mut out);
     own::write(snapshot, &mut out);
     snapshot.process.write(&mut out);
     out.finish()

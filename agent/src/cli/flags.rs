@@ -1,8 +1,12 @@
-//! The table of flags: names, value, help, who takes them, and whether they do anything yet.
+//! The table of flags: names, value, help, and who takes them.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use nodens_node::BackEndChoice;
+use nodens_node::link::NAME_MAX;
+use nodens_node::plan::LOOPBACK;
 
 use super::{Command, Parser};
 use crate::corefile::config::RuntimeChoice;
@@ -11,6 +15,9 @@ use crate::corefile::{ListenAddr, parse_go_duration};
 /// Most workers, as in the Corefile.
 const WORKERS_MAX: u16 = 256;
 
+/// Most addresses of one node. Their rules are written in one transaction, which holds this many and some.
+const ADDRESSES_MAX: usize = 16;
+
 /// The commands, as far as flags go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Scope {
@@ -18,6 +25,7 @@ pub(super) enum Scope {
     Run,
     Check,
     Demo,
+    Node,
     Help,
 }
 
@@ -27,6 +35,7 @@ impl Scope {
             Self::Run => "run",
             Self::Check => "check",
             Self::Demo => "demo",
+            Self::Node => "node",
             Self::Help => "help",
         }
     }
@@ -41,14 +50,6 @@ pub(super) enum Group {
     Information,
 }
 
-/// Whether a flag does anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Works,
-    /// Accepted; the text completes "has no effect yet: …".
-    NotYet(&'static str),
-}
-
 /// What a flag takes. The error of `set` says what would be right.
 pub(super) enum Value {
     Switch(fn(&mut Parser, bool)),
@@ -60,7 +61,6 @@ pub(super) struct Flag {
     pub(super) names: &'static [&'static str],
     pub(super) value: Value,
     pub(super) group: Group,
-    pub(super) stage: Stage,
     pub(super) scopes: &'static [Scope],
     pub(super) help: &'static str,
 }
@@ -68,14 +68,10 @@ pub(super) struct Flag {
 const RUN: &[Scope] = &[Scope::Run];
 const SERVING: &[Scope] = &[Scope::Run, Scope::Demo];
 const RUN_CHECK: &[Scope] = &[Scope::Run, Scope::Check];
+const RUN_NODE: &[Scope] = &[Scope::Run, Scope::Node];
 const WORKING: &[Scope] = &[Scope::Run, Scope::Check, Scope::Demo];
-const ALL: &[Scope] = &[Scope::Run, Scope::Check, Scope::Demo, Scope::Help];
-
-const INTERFACE: Stage =
-    Stage::NotYet("nodens sets up no interface; the addresses that `bind` names must exist");
-const RULES: Stage = Stage::NotYet("nodens sets up no packet rules");
-const TEARDOWN: Stage =
-    Stage::NotYet("nodens sets up neither interface nor packet rules, so it takes none down");
+const WITH_PORT: &[Scope] = &[Scope::Run, Scope::Check, Scope::Demo, Scope::Node];
+const ALL: &[Scope] = &[Scope::Run, Scope::Check, Scope::Demo, Scope::Node, Scope::Help];
 
 /// Every flag. Defaults are repeated as text for the help; a test holds them against the values.
 pub(super) const FLAGS: &[Flag] = &[
@@ -90,8 +86,7 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Serving,
-        stage: Stage::Works,
-        scopes: WORKING,
+        scopes: WITH_PORT,
         help: "port of the zones that name none in the Corefile; for `demo` the default is 5300",
     },
     Flag {
@@ -108,7 +103,6 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Serving,
-        stage: Stage::Works,
         scopes: SERVING,
         help: "threads that serve; goes before `workers` in the Corefile; the default is as many as cores and CPU quota \
                allow, at most 4",
@@ -125,7 +119,6 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Serving,
-        stage: Stage::Works,
         scopes: SERVING,
         help: "what drives the sockets: `auto`, `uring` (io_uring) or `tokio` (epoll); goes before `runtime` in the Corefile; \
                the default is `auto`",
@@ -141,7 +134,6 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Serving,
-        stage: Stage::Works,
         scopes: RUN,
         help: "write the process id here once the service answers",
     },
@@ -149,7 +141,6 @@ pub(super) const FLAGS: &[Flag] = &[
         names: &["quiet"],
         value: Value::Switch(|p, on| p.options.quiet = on),
         group: Group::Serving,
-        stage: Stage::Works,
         scopes: WORKING,
         help: "print nothing about the start; for `check`: nothing but errors",
     },
@@ -164,11 +155,8 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Serving,
-        stage: Stage::NotYet(
-            "there is no set-up to count errors of; `prometheus` in the Corefile opens /metrics",
-        ),
         scopes: RUN,
-        help: "where the metrics about setting up the node are",
+        help: "where /metrics is as well while the agent sets up a node; `prometheus` in the Corefile opens others",
     },
     Flag {
         names: &["conf"],
@@ -181,7 +169,6 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        stage: Stage::Works,
         scopes: RUN_CHECK,
         help: "the Corefile; without it, the file that -corefile names",
     },
@@ -196,7 +183,6 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        stage: Stage::Works,
         scopes: RUN,
         help: "the Corefile if -conf is not given",
     },
@@ -211,7 +197,6 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        stage: Stage::Works,
         scopes: RUN,
         help: "template of the Corefile, with __PILLAR__ variables; filled in and written to -corefile. At the default place it is \
                used if it is there",
@@ -227,7 +212,6 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        stage: Stage::Works,
         scopes: RUN,
         help: "Service whose cluster IP stands for __PILLAR__CLUSTER__DNS__ in the template",
     },
@@ -242,7 +226,6 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        stage: Stage::Works,
         scopes: RUN,
         help: "directory where the kube-dns ConfigMap is mounted; its stubDomains and upstreamNameservers go into the template",
     },
@@ -257,7 +240,6 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        stage: Stage::Works,
         scopes: RUN,
         help: "what stands for __PROMETHEUS__ENDPOINT__ in the template",
     },
@@ -265,7 +247,6 @@ pub(super) const FLAGS: &[Flag] = &[
         names: &["reloadwithsignal"],
         value: Value::Switch(|p, on| p.options.reloadwithsignal = on),
         group: Group::Configuration,
-        stage: Stage::Works,
         scopes: RUN,
         help: "reload at once when the template was filled in anew",
     },
@@ -273,16 +254,14 @@ pub(super) const FLAGS: &[Flag] = &[
         names: &["localip"],
         value: Value::Text { metavar: "IP,…", default: "", set: set_localip },
         group: Group::Node,
-        stage: INTERFACE,
-        scopes: RUN,
+        scopes: RUN_NODE,
         help: "addresses of the interface, separated by commas, of either family",
     },
     Flag {
         names: &["setupinterface"],
         value: Value::Switch(|p, on| p.options.setupinterface = on),
         group: Group::Node,
-        stage: INTERFACE,
-        scopes: RUN,
+        scopes: RUN_NODE,
         help: "create the interface and keep it there (default true)",
     },
     Flag {
@@ -291,22 +270,44 @@ pub(super) const FLAGS: &[Flag] = &[
             metavar: "NAME",
             default: "nodelocaldns",
             set: |p, text| {
-                p.options.interfacename = some(text)?;
+                p.options.interfacename = interface_name(text)?;
                 Ok(())
             },
         },
         group: Group::Node,
-        stage: INTERFACE,
-        scopes: RUN,
+        scopes: RUN_NODE,
         help: "name of the interface",
     },
     Flag {
         names: &["setupiptables"],
         value: Value::Switch(|p, on| p.options.setupiptables = on),
         group: Group::Node,
-        stage: RULES,
-        scopes: RUN,
+        scopes: RUN_NODE,
         help: "set up packet rules that bypass connection tracking (default true)",
+    },
+    Flag {
+        names: &["packetrules"],
+        value: Value::Text {
+            metavar: "NAME",
+            default: "auto",
+            set: |p, text| {
+                let choice = BackEndChoice::NAMES.iter().find(|(name, _)| *name == text);
+                p.options.packetrules = choice.ok_or("write `auto`, `nftables` or `iptables`")?.1;
+                Ok(())
+            },
+        },
+        group: Group::Node,
+        scopes: RUN_NODE,
+        help: "what writes packet rules: `nftables`, a table of our own; `iptables`, exactly node-cache's rules; `auto` says in the \
+               log what it takes and why",
+    },
+    Flag {
+        names: &["seticmpratemask"],
+        value: Value::Switch(|p, on| p.options.seticmpratemask = on),
+        group: Group::Node,
+        scopes: RUN_NODE,
+        help: "let the kernel send every port unreachable, so that Pods go on to their next server at once while the agent is away; \
+               `nodens node remove` restores what was there",
     },
     Flag {
         names: &["health-port"],
@@ -319,15 +320,13 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Node,
-        stage: RULES,
-        scopes: RUN,
+        scopes: RUN_NODE,
         help: "port of the health probe in the packet rules",
     },
     Flag {
         names: &["syncinterval"],
         value: Value::Text { metavar: "TIME", default: "60", set: set_syncinterval },
         group: Group::Node,
-        stage: TEARDOWN,
         scopes: RUN,
         help: "time between two looks at interface and rules: seconds, or a duration such as 30s",
     },
@@ -335,7 +334,6 @@ pub(super) const FLAGS: &[Flag] = &[
         names: &["skipteardown"],
         value: Value::Switch(|p, on| p.options.skipteardown = on),
         group: Group::Node,
-        stage: TEARDOWN,
         scopes: RUN,
         help: "leave interface and rules there at exit, so that Pods get an error at once and ask their next server",
     },
@@ -343,15 +341,13 @@ pub(super) const FLAGS: &[Flag] = &[
         names: &["forwardonexit"],
         value: Value::Switch(|p, on| p.options.forwardonexit = on),
         group: Group::Node,
-        stage: TEARDOWN,
         scopes: RUN,
-        help: "send queries to the cluster's DNS after exit",
+        help: "leave rules at exit that send queries to the upstream of the root zone, until the next start",
     },
     Flag {
         names: &["plugins"],
         value: Value::Switch(|p, on| show(p, on, Command::Plugins)),
         group: Group::Information,
-        stage: Stage::Works,
         scopes: ALL,
         help: "list what a Corefile may use",
     },
@@ -359,7 +355,6 @@ pub(super) const FLAGS: &[Flag] = &[
         names: &["version"],
         value: Value::Switch(|p, on| show(p, on, Command::Version)),
         group: Group::Information,
-        stage: Stage::Works,
         scopes: ALL,
         help: "print the version",
     },
@@ -367,7 +362,6 @@ pub(super) const FLAGS: &[Flag] = &[
         names: &["help", "h"],
         value: Value::Switch(|p, on| show(p, on, Command::Help)),
         group: Group::Information,
-        stage: Stage::Works,
         scopes: ALL,
         help: "print this text",
     },
@@ -396,10 +390,37 @@ fn some(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("write a name".into()) } else { Ok(text.into()) }
 }
 
+/// What the kernel takes as the name of an interface, and what can be told apart from the one that everybody has.
+fn interface_name(text: &str) -> Result<String, String> {
+    let is_taken = |c: char| c.is_ascii_graphic() && !['/', ':', '%'].contains(&c);
+    if text.len() > NAME_MAX || !text.chars().all(is_taken) || ["", ".", ".."].contains(&text) {
+        return Err(format!("write a name of at most {NAME_MAX} letters and digits"));
+    }
+    match text == LOOPBACK {
+        true => {
+            Err(format!("{LOOPBACK} is used by itself where no interface can be made; write another name"))
+        }
+        false => Ok(text.into()),
+    }
+}
+
 fn set_localip(parser: &mut Parser, text: &str) -> Result<(), String> {
-    let addresses: Result<Vec<IpAddr>, _> =
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect();
-    parser.options.localip = addresses.map_err(|_| "write IP addresses, separated by commas".to_owned())?;
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for part in parts {
+        let address: IpAddr =
+            part.parse().map_err(|_| "write IP addresses, separated by commas".to_owned())?;
+        if address.is_unspecified() || address.is_multicast() {
+            return Err(format!("{address} cannot be put on an interface; write an address of one host"));
+        }
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.len() > ADDRESSES_MAX {
+        return Err(format!("write at most {ADDRESSES_MAX} addresses"));
+    }
+    parser.options.localip = addresses;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The help text, made from the table of flags.
 
-use super::flags::{FLAGS, Flag, Group, Stage, Value};
+use super::flags::{FLAGS, Flag, Group, Value};
 
 /// Widest line: what a terminal and a log viewer both show.
 const WIDTH: usize = 100;
@@ -8,10 +8,14 @@ const WIDTH: usize = 100;
 /// Column where explanations begin.
 const INDENT: usize = 36;
 
-const USAGE: [(&str, &str); 4] = [
+const USAGE: [(&str, &str); 5] = [
     ("nodens [run] [FLAGS]", "serve DNS as the Corefile says"),
     ("nodens check FILE", "say what is wrong with a Corefile; exits with 2 if it cannot be used"),
     ("nodens demo [FLAGS]", "serve 127.0.0.1:5300 from a small built-in upstream, to try things out"),
+    (
+        "nodens node plan|apply|remove [FLAGS]",
+        "the node's interface and packet rules by hand; `plan` only prints",
+    ),
     ("nodens help", "print this text"),
 ];
 
@@ -56,9 +60,6 @@ fn body(flag: &Flag) -> String {
         && !default.is_empty()
     {
         text.push_str(&format!(" (default {default})"));
-    }
-    if flag.stage != Stage::Works {
-        text.push_str(" [accepted, no effect yet]");
     }
     text
 }

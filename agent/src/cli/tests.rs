@@ -2,13 +2,13 @@
 
 use super::*;
 
-fn read(line: &str) -> Result<Invocation, String> {
+fn read(line: &str) -> Result<Command, String> {
     parse(line.split_whitespace().map(OsString::from)).map_err(|e| e.to_string())
 }
 
 fn run(line: &str) -> RunOptions {
     match read(line) {
-        Ok(Invocation { command: Command::Run(options), .. }) => *options,
+        Ok(Command::Run(options)) => *options,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -56,28 +56,6 @@ fn the_arguments_of_an_unchanged_daemonset() {
     assert_eq!(options.localip, ["169.254.20.10".parse::<IpAddr>().unwrap()]);
     assert_eq!(options.upstreamsvc, "node-local-upstream");
     assert!(options.setupiptables && options.skipteardown && !options.forwardonexit);
-    assert_eq!(
-        read(line).unwrap().warnings,
-        [
-            "-localip 169.254.20.10 has no effect yet: nodens sets up no interface; the addresses that `bind` names must exist",
-            "-setupiptables has no effect yet: nodens sets up no packet rules",
-            "-skipteardown has no effect yet: nodens sets up neither interface nor packet rules, so it takes none down",
-        ]
-    );
-}
-
-#[test]
-fn values_that_ask_for_nothing_pass_in_silence() {
-    for line in [
-        "",
-        "-setupinterface=false -setupiptables=false -skipteardown=false -forwardonexit=false -reloadwithsignal=false",
-        "-interfacename nodelocaldns -syncinterval 60 -upstreamsvc kube-dns -health-port 8080",
-        "-metrics-listen-address 0.0.0.0:9353 -basecorefile /etc/coredns/Corefile.base -prometheus-listen-address :9253",
-        "-conf a -pidfile b -quiet -dns.port 53 -workers 2 -runtime tokio",
-    ] {
-        assert_eq!(read(line).unwrap().warnings, [""; 0], "{line}");
-    }
-    assert_eq!(read("-skipteardown -skipteardown=true").unwrap().warnings.len(), 1);
 }
 
 #[test]
@@ -111,6 +89,12 @@ fn addresses_and_numbers_are_checked() {
         "-workers 257",
         "-runtime epoll",
         "-interfacename=",
+        "-interfacename sixteen-letters-",
+        "-interfacename a/b",
+        "-interfacename lo",
+        "-localip 0.0.0.0",
+        "-localip ff02::1",
+        "-packetrules ebtables",
         "-corefile=",
     ] {
         assert!(read(line).unwrap_err().contains("is not a value for"), "{line}");
@@ -119,7 +103,7 @@ fn addresses_and_numbers_are_checked() {
 
 #[test]
 fn the_other_commands() {
-    let command = |line: &str| read(line).map(|invocation| invocation.command);
+    let command = read;
     let check =
         |file: &str, dns_port, quiet| Ok(Command::Check(CheckOptions { file: file.into(), dns_port, quiet }));
     assert_eq!(command("check a"), check("a", 53, false));
@@ -134,6 +118,13 @@ fn the_other_commands() {
     for line in ["help", "-help", "--help", "-h", "check --help", "-version -h", "-conf x -help"] {
         assert_eq!(command(line), Ok(Command::Help), "{line}");
     }
+    let node = |line: &str| match command(line) {
+        Ok(Command::Node(NodeOptions { verb, flags })) => (verb, flags.localip.len(), flags.health_port),
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(node("node plan -localip 169.254.20.10"), (NodeVerb::Plan, 1, 8080));
+    assert_eq!(node("node -localip 169.254.20.10,fd00::1 -health-port 1 apply"), (NodeVerb::Apply, 2, 1));
+    assert_eq!(node("node remove -localip 169.254.20.10,169.254.20.10"), (NodeVerb::Remove, 1, 8080));
     assert_eq!(command("--version"), Ok(Command::Version));
     assert_eq!(command("-plugins"), Ok(Command::Plugins));
     assert!(matches!(command("-version=false"), Ok(Command::Run(_))));
@@ -154,6 +145,20 @@ fn what_cannot_be_understood_is_answered_with_what_would_be_right() {
             "nodens: unexpected argument `true`\nhelp: the value of a switch is written with `=`, as in `-skipteardown=true`",
         ),
         ("check", "nodens: `check` needs a file\nhelp: write `nodens check FILE`"),
+        (
+            "node",
+            "nodens: `node` needs to know what to do\nhelp: write `nodens node plan`, `apply` or `remove`",
+        ),
+        ("node make", "nodens: `node` cannot `make`\nhelp: write `nodens node plan`, `apply` or `remove`"),
+        (
+            "node plan",
+            "nodens: `node` needs the addresses it is about\nhelp: write `-localip 169.254.20.10`, and the other flags as the agent \
+             has them",
+        ),
+        (
+            "node plan -skipteardown",
+            "nodens: `-skipteardown` means nothing to `node`\nhelp: `nodens help` says which flags each command takes",
+        ),
         ("check a b", "nodens: unexpected argument `b`\nhelp: `nodens help` shows what can be written"),
         (
             "check a -pidfile b",

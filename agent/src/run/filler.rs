@@ -19,11 +19,13 @@ pub(super) struct Filler {
     reloads: bool,
     /// What was complained about last: once is enough.
     told: Option<String>,
+    /// How often it could not be filled in, or not with all that was there, since somebody asked.
+    failures: u64,
 }
 
 impl Filler {
     pub(super) fn new(template: Template, options: &RunOptions) -> Self {
-        Filler { template, reloads: options.reloadwithsignal, told: None }
+        Filler { template, reloads: options.reloadwithsignal, told: None, failures: 0 }
     }
 
     /// Fills in until it succeeds. Returns whether it did: somebody may want us to end first.
@@ -64,7 +66,13 @@ impl Filler {
         }
     }
 
+    /// How often that did not succeed since the last call.
+    pub(super) fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+
     fn tell(&mut self, what: Option<String>, log: &mut AgentLog) {
+        self.failures += u64::from(what.is_some());
         if let Some(line) = what.as_ref().filter(|_| what != self.told) {
             log.say(Level::Error, line);
         }

@@ -6,11 +6,13 @@
 
 use std::fmt;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodens_core::Seed;
 use nodens_core::rng::Rng;
+use nodens_core::{Config, Seed};
+use nodens_node::Report;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{sleep, sleep_until};
 
@@ -23,6 +25,7 @@ use crate::cli::RunOptions;
 use crate::corefile::config::{NodensOptions, ReloadOptions};
 use crate::log::Level;
 use crate::loop_check::{self, Check, Found};
+use crate::node::NodeSide;
 use crate::reload::{Loaded, Reloader, pause};
 use crate::service::{Service, entropy};
 
@@ -37,9 +40,17 @@ pub(super) struct Serving<'a> {
     watch: Option<ReloadOptions>,
     /// What only a restart changes.
     started_with: NodensOptions,
-    template: Option<Filler>,
+    beside: Beside<'a>,
     probes: Vec<AbortHandle>,
     chance: Rng,
+}
+
+/// What is looked after beside the service.
+pub(super) struct Beside<'a> {
+    pub(super) template: Option<Filler>,
+    pub(super) node: Option<&'a mut NodeSide>,
+    /// An endpoint that no Corefile names.
+    pub(super) setup_metrics: Option<Endpoint>,
 }
 
 /// What ended a wait.
@@ -49,6 +60,7 @@ enum Wake {
     Look,
     Template,
     Loops(Vec<Found>),
+    Node(Report),
 }
 
 impl<'a> Serving<'a> {
@@ -59,12 +71,12 @@ impl<'a> Serving<'a> {
         reloader: Reloader,
         watch: Option<ReloadOptions>,
         started_with: NodensOptions,
-        template: Option<Filler>,
+        beside: Beside<'a>,
     ) -> Self {
         // Only the moment of the next look depends on it.
         let chance = Rng::new(&entropy().unwrap_or(Seed([0; 32])));
         let probes = Vec::new();
-        Serving { service, built, environment, reloader, watch, started_with, template, probes, chance }
+        Serving { service, built, environment, reloader, watch, started_with, beside, probes, chance }
     }
 
     /// Serves until it is told to end.
@@ -100,9 +112,20 @@ impl<'a> Serving<'a> {
             log.say(Level::Info, "ready");
         }
         log.tick(Instant::now());
+        if let Some(node) = &mut self.beside.node {
+            // Whoever is sent here by them finds somebody who answers.
+            let outcome = tend(&mut self.service, log, node.install_rules()).await?;
+            node.say(&outcome, log);
+            log.tick(Instant::now());
+        }
 
         self.until_told_to_end(&mut admin, &mut signals, log).await?;
         readiness.stop();
+        if let Some(node) = &mut self.beside.node {
+            let upstreams = forward_on_exit(&self.built.config);
+            let outcome = tend(&mut self.service, log, node.withdraw(upstreams)).await?;
+            node.say(&outcome, log);
+        }
         let lameduck = self.built.plan.lameduck;
         log.say(Level::Info, format_args!("told to end{}", Rest(lameduck)));
         log.tick(Instant::now());
@@ -125,7 +148,7 @@ impl<'a> Serving<'a> {
     ) -> Result<(), Failure> {
         let mut look_at = self.next_look();
         let mut checking = self.check_for_loops();
-        let mut fill_in_at = self.template.is_some().then(|| Instant::now() + TEMPLATE_PERIOD);
+        let mut fill_in_at = self.beside.template.is_some().then(|| Instant::now() + TEMPLATE_PERIOD);
         loop {
             let wake = async {
                 tokio::select! {
@@ -134,14 +157,13 @@ impl<'a> Serving<'a> {
                     () = reached(look_at) => Wake::Look,
                     () = reached(fill_in_at) => Wake::Template,
                     found = finished(&mut checking) => Wake::Loops(found),
+                    report = found_on_the_node(&mut self.beside.node) => Wake::Node(report),
                 }
             };
             let reloaded = match tend(&mut self.service, log, wake).await? {
                 Wake::Stop => return Ok(()),
                 Wake::Reload => {
-                    if let Some(template) = &mut self.template {
-                        template.again(log);
-                    }
+                    self.fill_in(log);
                     let reloaded = self.reload(admin, true, log).await;
                     look_at = self.next_look();
                     reloaded
@@ -153,11 +175,14 @@ impl<'a> Serving<'a> {
                 }
                 Wake::Template => {
                     fill_in_at = Some(Instant::now() + TEMPLATE_PERIOD);
-                    let changed = self.template.as_mut().is_some_and(|template| template.again(log));
-                    changed && self.reload(admin, true, log).await
+                    self.fill_in(log) && self.reload(admin, true, log).await
                 }
                 Wake::Loops(found) => {
                     self.refuse(found, log).await;
+                    false
+                }
+                Wake::Node(report) => {
+                    NodeSide::tell(report, log);
                     false
                 }
             };
@@ -168,6 +193,22 @@ impl<'a> Serving<'a> {
             }
             log.tick(Instant::now());
         }
+    }
+
+    /// Fills the template in, if there is one. Returns whether the Corefile is to be read at once.
+    fn fill_in(&mut self, log: &mut AgentLog) -> bool {
+        let Some(template) = &mut self.beside.template else { return false };
+        let is_changed = template.again(log);
+        self.service.figures.control.templates_failed.add(template.take_failures());
+        is_changed
+    }
+
+    /// All endpoints of a configuration.
+    fn endpoints(&self, of_corefile: &[Endpoint]) -> Vec<Endpoint> {
+        let mut all = of_corefile.to_vec();
+        let own = self.beside.setup_metrics;
+        all.extend(own.filter(|own| !all.iter().any(|endpoint| endpoint.addr == own.addr)));
+        all
     }
 
     fn next_look(&mut self) -> Option<Instant> {
@@ -255,7 +296,7 @@ impl<'a> Serving<'a> {
         if let Err(error) = admin.serve(endpoints) {
             log.say(Level::Error, format_args!("cannot serve a new HTTP endpoint: {error}"));
         }
-        for error in admin.apply(&plan.endpoints) {
+        for error in admin.apply(&self.endpoints(&plan.endpoints)) {
             log.say(Level::Error, error);
         }
         self.probe_health(admin);
@@ -296,6 +337,26 @@ async fn finished(checking: &mut Option<JoinHandle<Vec<Found>>>) -> Vec<Found> {
     let found = check.await.unwrap_or_default();
     *checking = None;
     found
+}
+
+async fn found_on_the_node(node: &mut Option<&mut NodeSide>) -> Report {
+    match node {
+        Some(node) => node.report().await,
+        None => pending().await,
+    }
+}
+
+/// Where queries go while the agent is away: the upstreams of the root zone, else of the first that has some.
+fn forward_on_exit(config: &Config) -> Vec<SocketAddr> {
+    let roots = config.listeners.iter().flat_map(|listener| &listener.routes);
+    let root = roots.filter(|route| route.apex.label_count() == 0).map(|route| route.zone).next();
+    let zones = root.into_iter().chain(0..config.zones.len()).filter_map(|zone| config.zones.get(zone));
+    let rules = zones.filter_map(|zone| zone.forward.as_ref()).find(|rules| !rules.upstreams.is_empty());
+    let ids = rules.map(|rules| rules.upstreams.as_slice()).unwrap_or_default();
+    ids.iter()
+        .filter_map(|id| config.upstreams.get(usize::from(id.0)))
+        .map(|upstream| upstream.address)
+        .collect()
 }
 
 async fn reached(time: Option<Instant>) {

@@ -3,7 +3,7 @@
 //! A reload exchanges configuration, names and counters at once, so that no page ever pairs the numbers of one configuration with the
 //! names of another.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -39,6 +39,8 @@ pub struct Figures {
     pub control: Control,
     /// The probes of `/health`.
     pub health: Arc<HealthProbe>,
+    /// What setting up the node counts, once it is set up.
+    pub node: OnceLock<Arc<nodens_node::Figures>>,
     pub(super) current: ArcSwap<Current>,
     pub(super) cache: Arc<SharedCache>,
     pub(super) clock: Clock,
@@ -67,6 +69,7 @@ impl Figures {
             cache: &self.cache_usage(),
             control: &self.control,
             health: current.probes_health.then_some(&*self.health),
+            node: self.node.get().map(|node| &**node),
             build: Build {
                 version: env!("CARGO_PKG_VERSION"),
                 revision: option_env!("NODENS_REVISION").unwrap_or(""),

@@ -87,6 +87,7 @@ impl World {
             cache: &self.usage,
             control: &self.control,
             health: Some(&self.health),
+            node: None,
             build: Build { version: "0.1.0", revision: "abc", rustc: "rustc 1.95.0" },
             process: Process::default(),
         })

@@ -1,0 +1,429 @@
+//! The real process on a "node" of its own: a network namespace with a "Pod", the address, the rules, and what is
+//! left of them however the process ends.
+
+#[path = "../../node/tests/support/mod.rs"]
+mod netns;
+mod support;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nodens_testkit::msg::rtype;
+use nodens_testkit::process::signal::SIGTERM;
+use nodens_testkit::{Process, Query, UdpClient, Upstream, answers};
+
+use netns::{ADDRESS, NAME, Namespace, ask};
+use support::{Directory, Ended, NODENS, PATIENCE, eventually, get, report, run, runtime};
+
+const COREFILE: &str = "\
+.:53 {
+    bind 169.254.20.10
+    errors
+    cache 30
+    forward . 127.0.0.9:5300
+    health 169.254.20.10:8080
+    prometheus 127.0.0.1:9253
+    nodens {
+        workers 1
+        runtime {$RUNTIME}
+    }
+}
+";
+
+/// The upstream, in the node's namespace.
+const UPSTREAM: &str = "127.0.0.9:5300";
+
+/// One node with what is on it.
+struct World {
+    node: Namespace,
+    pod: Namespace,
+    _upstream: Upstream,
+    directory: Directory,
+}
+
+impl World {
+    fn new(programs: &[&str]) -> Option<World> {
+        let node = Namespace::new(programs)?;
+        let pod = node.pod(1);
+        let address: SocketAddr = UPSTREAM.parse().expect("an address");
+        let handler = answers(|query| query.response().answer("@ 60 IN A 192.0.2.1"));
+        let upstream = node.enter(|| Upstream::on(address, handler));
+        let directory = Directory::create();
+        directory.write("Corefile", COREFILE);
+        Some(World { node, pod, _upstream: upstream, directory })
+    }
+
+    /// A command that runs in the node's namespace.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.node.name]).args(arguments).env("RUNTIME", runtime());
+        command
+    }
+
+    /// The agent as a DaemonSet starts it.
+    fn start(&self, flags: &[&str]) -> Process {
+        let path = self.directory.path("Corefile");
+        let mut command = self.command(&[NODENS, "-localip", ADDRESS, "-conf", &path]);
+        command.args(flags);
+        Process::spawn(command)
+    }
+
+    /// The agent, with rules and all.
+    fn started(&self, flags: &[&str]) -> Process {
+        let agent = self.start(flags);
+        expect(&agent, "[INFO] packet rules by ");
+        agent
+    }
+
+    /// `nodens node …`
+    fn node_command(&self, verb: &str, flags: &[&str]) -> Ended {
+        let mut command = self.command(&[NODENS, "node", verb, "-localip", ADDRESS]);
+        command.args(flags);
+        run(command)
+    }
+
+    /// A Pod's lookup.
+    fn resolves(&self) -> bool {
+        self.pod.enter(|| {
+            let query = Query::new("www.example.", "A");
+            let server = SocketAddr::new(netns::ip(ADDRESS), 53);
+            let client = UdpClient::bind(SocketAddr::from(([0, 0, 0, 0], 0)));
+            let reply = client.ask(server, &query.bytes(), Duration::from_secs(2));
+            reply.is_some_and(|reply| reply.rdatas("A") == ["192.0.2.1"])
+        })
+    }
+
+    fn has_address(&self) -> bool {
+        self.node.shell("ip -o address").contains(ADDRESS)
+    }
+
+    fn rules(&self) -> usize {
+        self.node.shell("nft list ruleset").matches("notrack").count()
+    }
+
+    fn metrics(&self) -> support::Metrics {
+        let page = self.node.enter(|| get(SocketAddr::from(([127, 0, 0, 1], 9253)), "/metrics"));
+        support::Metrics::read(page.expect("/metrics answers").body)
+    }
+}
+
+fn expect(process: &Process, text: &str) -> String {
+    let line = process.wait_for_line(text, PATIENCE);
+    line.unwrap_or_else(|| panic!("waited for {text:?}\n{}", process.dump()))
+}
+
+fn end(process: &mut Process) {
+    process.signal(SIGTERM);
+    let status = process.wait(PATIENCE);
+    assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", process.dump());
+}
+
+#[test]
+fn interface_sockets_ready_rules_and_the_reverse_at_the_end() {
+    let Some(world) = World::new(&["nft", "conntrack"]) else { return };
+    let mut agent = world.started(&[]);
+    let lines = agent.stdout_lines();
+    let at = |text: &str| {
+        lines.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{lines:#?}"))
+    };
+    assert!(at("+ interface nodelocaldns") < at("listening on 169.254.20.10:53"));
+    assert!(at("listening on 169.254.20.10:53") < at("[INFO] ready"));
+    assert!(at("[INFO] ready") < at("packet rules by nftables: "));
+    assert!(world.resolves() && world.rules() == 8);
+    let tracked = world.node.shell("conntrack -L 2>/dev/null | grep -c 169.254.20.10 || true");
+    assert_eq!(tracked.trim(), "0", "nothing of it is tracked");
+    let metrics = world.metrics();
+    for kind in ["iptables", "iptables_lock", "interface_add", "interface_check", "configmap"] {
+        assert_eq!(metrics.value("coredns_nodecache_setup_errors_total", &[("errortype", kind)]), Some(0.0));
+    }
+    assert_eq!(metrics.value("nodens_node_packet_rules", &[("backend", "nftables")]), Some(1.0));
+    assert!(metrics.value("nodens_node_last_success_timestamp_seconds", &[]).is_some_and(|at| at > 1e9));
+    let other = world.node.enter(|| get(SocketAddr::from(([127, 0, 0, 1], 9353)), "/metrics"));
+    assert!(other.is_some_and(|page| page.body.contains("coredns_nodecache_setup_errors_total")));
+
+    end(&mut agent);
+    assert!(!world.has_address() && world.rules() == 0, "{}", agent.dump());
+    assert_eq!(world.node.run("nft", &["list", "ruleset"]), "");
+    let lines = agent.stdout_lines();
+    let at = |text: &str| {
+        lines.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{lines:#?}"))
+    };
+    assert!(
+        at("- table inet nodens") < at("told to end") && at("[INFO] ended") < at("- interface nodelocaldns")
+    );
+}
+
+#[test]
+fn with_skipteardown_a_pod_is_refused_at_once_until_the_next_start() {
+    let Some(world) = World::new(&["nft"]) else { return };
+    let mut agent = world.started(&["-skipteardown=true"]);
+    assert!(world.resolves());
+    end(&mut agent);
+    assert!(world.has_address() && world.rules() == 8);
+    let refused = ask(&world.pod, ADDRESS, 53, Duration::from_secs(2)).expect_err("nobody listens");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let agent = world.start(&["-skipteardown=true"]);
+    expect(&agent, "[INFO] ready");
+    assert!(world.resolves());
+}
+
+#[test]
+fn with_forwardonexit_a_pod_is_answered_while_the_agent_is_away() {
+    let Some(world) = World::new(&["nft"]) else { return };
+    let dns = world.node.pod(2);
+    world.node.shell("echo 1 > /proc/sys/net/ipv4/ip_forward");
+    let far: SocketAddr = "10.244.2.2:53".parse().expect("an address");
+    let _far =
+        dns.enter(|| Upstream::on(far, answers(|query| query.response().answer("@ 60 IN A 192.0.2.1"))));
+    world.directory.write("Corefile", &COREFILE.replace(UPSTREAM, "10.244.2.2:53"));
+    let flags = ["-skipteardown=true", "-forwardonexit=true"];
+    let mut agent = world.started(&flags);
+    assert!(world.resolves());
+    end(&mut agent);
+    assert!(world.resolves(), "{}", world.node.shell("nft list ruleset"));
+    assert_eq!(world.rules(), 0);
+    let _agent = world.started(&flags);
+    assert!(world.resolves() && world.rules() == 8, "its next start takes them back");
+}
+
+#[test]
+fn f25_a_kill_at_any_moment_and_one_clean_start_end_in_the_desired_state() {
+    let Some(world) = World::new(&["nft"]) else { return };
+    // The start takes some tens of milliseconds; kills are spread over it and beyond.
+    for n in 0..15 {
+        let mut agent = world.start(&["-quiet"]);
+        std::thread::sleep(Duration::from_millis(n * 12));
+        agent.kill();
+    }
+    let begun = Instant::now();
+    let mut agent = world.started(&[]);
+    let took = begun.elapsed();
+    assert!(world.resolves() && world.rules() == 8, "{}", agent.dump());
+    report(&format!("a clean start after 15 kills at spread moments: rules after {took:?}"));
+    agent.kill();
+    let mut agent = world.start(&[]);
+    expect(&agent, "[INFO] ready");
+    end(&mut agent);
+    assert!(!world.has_address() && world.rules() == 0, "{}", agent.dump());
+    assert_eq!(world.node.shell("ip -o link | grep -c nodelocaldns || true").trim(), "0");
+}
+
+#[test]
+fn f20_of_two_agents_neither_removes_what_the_other_needs() {
+    let Some(world) = World::new(&["nft"]) else { return };
+    let mut old = world.started(&[]);
+    let mut new = world.start(&[]);
+    expect(&new, "[INFO] ready");
+    expect(&new, "another process already serves 169.254.20.10:53");
+    end(&mut old);
+    assert!(world.has_address() && world.rules() == 8, "{}", old.dump());
+    assert!(world.resolves());
+    // The one that stays looks after it.
+    world.node.shell("nft flush ruleset");
+    eventually("the rules are there again", PATIENCE, || (world.rules() == 8).then_some(()));
+    let refused = world.node_command("remove", &[]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err[0].contains("an agent looks after nodelocaldns on this node"), "{}", refused.dump());
+    end(&mut new);
+    assert!(!world.has_address() && world.rules() == 0, "{}", new.dump());
+}
+
+#[test]
+fn f13_what_others_destroy_is_put_right_said_and_counted() {
+    let Some(world) = World::new(&["nft"]) else { return };
+    let agent = world.started(&[]);
+    world.node.run("ip", &["link", "del", NAME]);
+    expect(&agent, "[WARNING] node: somebody changed it, and it was put right: + interface nodelocaldns");
+    assert!(world.resolves(), "the same sockets");
+    let metrics = world.metrics();
+    assert_eq!(metrics.value("nodens_node_drifts_total", &[("part", "interface")]), Some(1.0));
+    assert_eq!(metrics.value("nodens_node_repairs_total", &[]), Some(1.0));
+}
+
+#[test]
+fn n_setup_that_is_switched_off_leaves_all_alone() {
+    let Some(world) = World::new(&["nft"]) else { return };
+    world.node.shell(&format!("ip address add {ADDRESS}/32 dev lo"));
+    let before = world.node.shell("ip -o address; ip -o link");
+    let mut agent = world.start(&["-setupinterface=false", "-setupiptables=false"]);
+    expect(&agent, "[INFO] ready");
+    assert!(world.resolves());
+    assert_eq!(world.node.shell("ip -o address; ip -o link; nft list ruleset"), before);
+    end(&mut agent);
+    assert_eq!(world.node.shell("ip -o address; ip -o link; nft list ruleset"), before);
+}
+
+#[test]
+fn without_privilege_each_part_says_what_is_missing_and_dns_is_served() {
+    let Some(world) = World::new(&["setpriv"]) else { return };
+    let corefile = COREFILE.replace(".:53", ".:5353").replace("bind 169.254.20.10", "bind 127.0.0.1");
+    world.directory.write("Corefile", &corefile.replace("health 169.254.20.10", "health 127.0.0.1"));
+    let path = world.directory.path("Corefile");
+    let mut command = world.command(&["setpriv", "--reuid", "65534", "--clear-groups", "--inh-caps=-all"]);
+    command.args([
+        "--bounding-set=-all",
+        "--",
+        NODENS,
+        "-localip",
+        ADDRESS,
+        "-conf",
+        &path,
+        "-seticmpratemask",
+    ]);
+    let mut agent = Process::spawn(command);
+    expect(&agent, "[INFO] ready");
+    expect(
+        &agent,
+        "[ERROR] node: cannot do `+ interface nodelocaldns (dummy)`: Operation not permitted (os error 1); grant CAP_NET_ADMIN",
+    );
+    expect(&agent, "[ERROR] node: cannot do `~ net.ipv4.icmp_ratemask = 6160`: Permission denied");
+    expect(&agent, "CAP_NET_ADMIN, or say -setupiptables=false");
+    let errors = agent.stdout_lines().iter().filter(|line| line.starts_with("[ERROR]")).count();
+    assert_eq!(errors, 3, "a line for each part: {}", agent.dump());
+    let metrics = world.metrics();
+    assert!(metrics.sum("coredns_nodecache_setup_errors_total", &["errortype=\"interface_add\""]) > 0);
+    assert!(metrics.sum("coredns_nodecache_setup_errors_total", &["errortype=\"iptables\""]) > 0);
+    world.node.enter(|| {
+        let server = SocketAddr::from(([127, 0, 0, 1], 5353));
+        let query = Query::new("www.example.", "A").bytes();
+        assert!(UdpClient::new().ask(server, &query, PATIENCE).is_some(), "DNS is served all the same");
+    });
+    end(&mut agent);
+    assert!(!world.has_address());
+}
+
+#[test]
+fn a_read_only_proc_sys_is_told_and_nothing_else_suffers() {
+    let Some(world) = World::new(&["nft", "unshare"]) else { return };
+    let path = world.directory.path("Corefile");
+    let line = format!(
+        "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && \
+         exec {NODENS} -localip {ADDRESS} -conf {path} -seticmpratemask=true"
+    );
+    let mut agent = Process::spawn(world.command(&["unshare", "-m", "sh", "-c", &line]));
+    expect(&agent, "[INFO] packet rules by ");
+    expect(&agent, "[ERROR] node: cannot do `~ net.ipv4.icmp_ratemask = 6160`: Read-only file system");
+    assert!(world.resolves() && world.rules() == 8);
+    end(&mut agent);
+}
+
+#[test]
+fn by_hand_a_plan_is_shown_applied_and_removed() {
+    let Some(world) = World::new(&["nft"]) else { return };
+    let plan = world.node_command("plan", &["-seticmpratemask"]);
+    assert_eq!(plan.code, Some(0), "{}", plan.dump());
+    for text in [
+        "+ interface nodelocaldns (dummy)",
+        "+ address 169.254.20.10 on nodelocaldns",
+        "+ table inet nodens, 8 rules:",
+    ] {
+        assert!(plan.out.iter().any(|line| line == text), "{text}: {}", plan.dump());
+    }
+    assert!(!world.has_address() && world.rules() == 0, "it only prints");
+    let applied = world.node_command("apply", &["-seticmpratemask"]);
+    assert_eq!(applied.code, Some(0), "{}", applied.dump());
+    assert!(world.has_address() && world.rules() == 8);
+    let mask = || world.node.shell("cat /proc/sys/net/ipv4/icmp_ratemask");
+    assert_eq!(mask().trim(), "6160");
+    let plan = world.node_command("plan", &["-seticmpratemask"]);
+    assert_eq!(plan.out[0], "nothing to do: the node is as it should be", "{}", plan.dump());
+    let removed = world.node_command("remove", &[]);
+    assert_eq!(removed.code, Some(0), "{}", removed.dump());
+    assert!(!world.has_address() && world.rules() == 0);
+    assert_eq!(mask().trim(), "6168", "restored without being told");
+    let again = world.node_command("remove", &[]);
+    assert_eq!((again.code, again.out.len()), (Some(0), 1), "{}", again.dump());
+}
+
+#[test]
+fn f26_a_held_lock_of_iptables_does_not_keep_the_agent_from_ending() {
+    let Some(world) = World::new(&["iptables-legacy", "flock"]) else { return };
+    world.node.shell("iptables-legacy -P OUTPUT DROP; iptables-legacy -A OUTPUT -j ACCEPT");
+    let mut agent = world.started(&[]);
+    let lock = "(flock -x 9; sleep 4) 9>/run/xtables.lock";
+    let mut holder = Command::new("sh").args(["-c", lock]).spawn().expect("a shell");
+    std::thread::sleep(Duration::from_millis(100));
+    let told = Instant::now();
+    agent.signal(SIGTERM);
+    assert!(agent.wait(PATIENCE).is_some(), "{}", agent.dump());
+    let took = told.elapsed();
+    assert!(took < Duration::from_millis(3_900), "{took:?}: {}", agent.dump());
+    expect(&agent, "the kernel or the lock of iptables took longer than");
+    holder.wait().expect("it ends");
+}
+
+/// How often `getent` asks; more than the six errors that the kernel sends to one client before it limits them.
+const LOOKUPS: usize = 12;
+
+#[test]
+fn a_dead_agent_costs_glibc_one_round_trip_with_the_mask_and_a_second_without_the_address() {
+    let Some(world) = World::new(&["nft", "getent"]) else { return };
+    // The Pod's second server: kube-dns, elsewhere.
+    let dns = world.node.pod(2);
+    world.node.shell("echo 1 > /proc/sys/net/ipv4/ip_forward");
+    let second: SocketAddr = "10.244.2.2:53".parse().expect("an address");
+    let handler = answers(|query| match query.qtype {
+        rtype::A => query.response().answer("@ 60 IN A 192.0.2.1"),
+        _ => query.response(),
+    });
+    let _second = dns.enter(|| Upstream::on(second, handler));
+    let resolv = format!("nameserver {ADDRESS}\nnameserver 10.244.2.2\noptions timeout:1 attempts:2\n");
+    let resolver = EtcNetns::write(&world.pod.name, &resolv);
+    let lookup = || {
+        let begun = Instant::now();
+        world.pod.run("getent", &["ahostsv4", "www.example.test"]);
+        begun.elapsed()
+    };
+    let worst = || (0..LOOKUPS).map(|_| lookup()).max().unwrap_or_default();
+    let median = |mut all: Vec<Duration>| {
+        all.sort();
+        all[all.len() / 2]
+    };
+    let flags = ["-skipteardown=true", "-seticmpratemask=true"];
+    let mut agent = world.started(&flags);
+    let alive = median((0..LOOKUPS).map(|_| lookup()).collect());
+    agent.kill();
+    // The kernel takes a moment to close what a killed process had in its ring.
+    let killed = Instant::now();
+    eventually("the kernel refuses", PATIENCE, || {
+        let asked = ask(&world.pod, ADDRESS, 53, Duration::from_millis(20));
+        asked.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused).then_some(())
+    });
+    let closed = killed.elapsed();
+    assert!(closed < Duration::from_millis(500), "{closed:?}");
+    let dead: Vec<_> = (0..LOOKUPS).map(|_| lookup()).collect();
+    let (with_mask, slowest) = (median(dead.clone()), dead.iter().max().copied().unwrap_or_default());
+    let extra = with_mask.saturating_sub(alive);
+    assert!(extra < Duration::from_millis(10), "{extra:?} more than with the agent ({alive:?})");
+    assert!(slowest < Duration::from_millis(900), "no lookup waits for a timeout: {dead:?}");
+    world.node.shell("echo 6168 > /proc/sys/net/ipv4/icmp_ratemask");
+    let limited = worst();
+    world.node.run("ip", &["link", "del", NAME]);
+    let without = lookup();
+    assert!(without > Duration::from_millis(900), "the Pod waits for its timeout: {without:?}");
+    report(&format!(
+        "getent with two servers: agent alive {alive:?}; killed, address and mask kept {with_mask:?} (median; worst {slowest:?} of \
+         {LOOKUPS}; refused from {closed:?} after the kill on); without the mask at worst {limited:?}; without the address {without:?}"
+    ));
+    drop(resolver);
+}
+
+/// A resolv.conf that `ip netns exec` shows in one namespace.
+struct EtcNetns(std::path::PathBuf);
+
+impl EtcNetns {
+    fn write(namespace: &str, text: &str) -> EtcNetns {
+        let folder = std::path::Path::new("/etc/netns").join(namespace);
+        std::fs::create_dir_all(&folder).expect("root may");
+        std::fs::write(folder.join("resolv.conf"), text).expect("root may");
+        EtcNetns(folder)
+    }
+}
+
+impl Drop for EtcNetns {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
