@@ -30,6 +30,16 @@ const COMMANDS: &[Command] = &[
         run: commands::serve::run,
     },
     Command {
+        name: "explain",
+        summary: "why a Pod is injected or left alone, check by check, and what would change that",
+        run: commands::explain::run,
+    },
+    Command {
+        name: "inject",
+        summary: "print manifests with the DNS fields in them; needs no cluster",
+        run: commands::inject::run,
+    },
+    Command {
         name: "audit",
         summary: "what injection does in this cluster: agents beside nodes, each namespace, stale addresses, NetworkPolicies in the way",
         run: commands::operator::audit,
