@@ -197,6 +197,24 @@ fn above_so_many_misses_a_second_udp_paths_are_shared_and_short_lived() {
 }
 
 #[test]
+fn f5_a_repetition_leaves_from_a_port_of_its_own_where_sockets_are_shared() {
+    let mut shared = config(1);
+    shared.limits.udp_single_rate_max = 0;
+    let mut world = World::new(shared);
+    for n in 0..600 {
+        world.ask(World::client(n), &Query::new(&format!("n{n}.example.org."), "A"));
+    }
+    let first: HashSet<Path> = std::mem::take(&mut world.sent).iter().map(|sent| sent.path).collect();
+    assert!(first.len() <= 256, "{} paths", first.len());
+    world.pass_ms(400);
+    let again: Vec<Path> =
+        world.sent.iter().filter(|sent| sent.bytes[12] != 0).map(|sent| sent.path).collect();
+    assert_eq!(again.len(), 600);
+    assert!(again.iter().all(|path| !first.contains(path)), "asked again on a shared path");
+    assert_eq!(again.iter().collect::<HashSet<_>>().len(), 600, "each from its own");
+}
+
+#[test]
 fn a_taken_port_is_drawn_again() {
     let mut world = World::new(config(1));
     let mut out = [0; 512];

@@ -113,7 +113,10 @@ impl<C: Cache> Forwarder<C> {
         }
         let same_port = planted(Fault::SamePortAgain) && transport == Transport::Udp;
         let earlier = self.lookups.get(ticket).and_then(|lookup| lookup.out.first()).filter(|_| same_port);
-        let path = earlier.map(|attempt| attempt.path).or_else(|| self.path_for(now, upstream, transport));
+        let own = earlier
+            .map(|attempt| attempt.path)
+            .or_else(|| self.path_for_a_repetition(now, ticket, transport, upstream));
+        let path = own.or_else(|| self.path_for(now, upstream, transport));
         let attempt = path.and_then(|path| self.add_query(now, path, Purpose::Lookup(ticket)));
         let Some(lookup) = self.lookups.get_mut(ticket) else { return false };
         let Some(attempt) = attempt else {
@@ -133,6 +136,20 @@ impl<C: Cache> Forwarder<C> {
         let mut out = self.lookups.get(ticket)?.out.iter().filter(over_udp);
         let oldest = out.next();
         oldest.filter(|_| out.count() + 1 >= UDP_OUT_MAX).copied()
+    }
+
+    /// An upstream is asked again over UDP: from a new port even where sockets are shared, because connection tracking may lead all of
+    /// those to a Pod that is gone (reliability.md F5).
+    fn path_for_a_repetition(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        transport: Transport,
+        upstream: UpstreamId,
+    ) -> Option<Path> {
+        let lookup = self.lookups.get(ticket)?;
+        let again = lookup.attempts_made as usize > lookup.order.len();
+        (again && transport == Transport::Udp).then(|| self.open_path(now, upstream, Transport::Udp))?
     }
 
     /// What the transport of a path reports.
