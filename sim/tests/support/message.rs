@@ -24,7 +24,8 @@ pub(crate) fn address_for(question: &[u8]) -> [u8; 4] {
     [203, a, b, c]
 }
 
-/// An upstream's answer to `query`: one address record, which lives for `ttl_s`. For a probe, its question and nothing else.
+/// An upstream's answer to `query`: one record, which lives for `ttl_s` and is an address where
+/// one was asked for. For a probe, its question and nothing else.
 pub(crate) fn genuine(query: &[u8], ttl_s: u32) -> Vec<u8> {
     let end = question_end(query);
     let question = &query[HEADER..end];
@@ -32,11 +33,16 @@ pub(crate) fn genuine(query: &[u8], ttl_s: u32) -> Vec<u8> {
     let mut bytes = vec![query[0], query[1], 0x80 | query[2] & 1, 0x80, 0, 1, 0, records, 0, 0, 0, 0];
     bytes.extend_from_slice(question);
     if records > 0 {
-        // The name of the question, type A, class IN.
-        bytes.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1]);
+        // The name, type and class of the question.
+        bytes.extend_from_slice(&[0xc0, 12]);
+        bytes.extend_from_slice(&question[question.len() - 4..]);
         bytes.extend_from_slice(&ttl_s.to_be_bytes());
         bytes.extend_from_slice(&[0, 4]);
-        bytes.extend_from_slice(&address_for(question));
+        // As a TXT record this is three bytes of text, and as a record of an unknown type it is what it is.
+        let [first, rest @ ..] = address_for(question);
+        let asks_for_an_address = question[question.len() - 4..] == [0, 1, 0, 1];
+        bytes.push(if asks_for_an_address { first } else { rest.len() as u8 });
+        bytes.extend_from_slice(&rest);
     }
     bytes
 }
