@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | an order | another [`Desired`] holds from now on and is reached; the answer says what came of it |
 //! | an event that may concern us | after [`SETTLE`], what is missing is made again |
-//! | the timer (`-syncinterval`) | the same |
+//! | the timer (`-syncinterval`), or [`RETRY`] after a failure | the same |
 //! | an agent that came later | nothing, until that one is gone: two would undo each other's work |
 //!
 //! A task on the control thread's event loop. Whoever fights over the node with somebody else does it at most once
@@ -27,6 +27,8 @@ use crate::rules::BackEnd;
 pub const SETTLE: Duration = Duration::from_millis(5);
 /// Between two repairs: someone who deletes in a loop costs us a twentieth of the control thread.
 pub const PAUSE: Duration = Duration::from_millis(20);
+/// After a failure: long enough for the lock of iptables to be free, and sooner than the timer.
+pub const RETRY: Duration = Duration::from_secs(5);
 /// Between two lines about repairs.
 pub const TELL: Duration = Duration::from_secs(10);
 
@@ -192,6 +194,7 @@ impl Task {
                 },
                 () = self.events.next(watched, back_end) => None,
                 _ = timer.tick() => None,
+                () = sleep(RETRY), if !self.last_failures.is_empty() => None,
             };
             match order {
                 Some(order) => self.obey(order).await,

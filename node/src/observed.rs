@@ -167,8 +167,6 @@ pub struct ObservedRules {
     pub back_end: BackEnd,
     /// Whether there is anything of ours at all, be it an empty table.
     pub present: bool,
-    /// Whether what holds our rules (table and chains) is as we make it.
-    pub intact: bool,
     /// Our rules; twice if a rule is there twice.
     pub rules: Vec<FoundRule>,
     /// What others put where only our things should be.

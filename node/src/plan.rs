@@ -281,7 +281,7 @@ fn rule_steps(
             None => missing.push(*rule),
         }
     }
-    let same = missing.is_empty() && surplus.is_empty() && found.intact;
+    let same = missing.is_empty() && surplus.is_empty();
     if found.back_end.has_own_table() && found.foreign.is_empty() {
         return match (wanted.is_empty(), found.present) {
             (true, true) => vec![Step::RemoveTable],

@@ -6,7 +6,7 @@ use nodens_node::desired::{Desired, RulesWish, Wish};
 use nodens_node::node::Outcome;
 use nodens_node::rules::BackEnd;
 use nodens_node::{BackEndChoice, Node, Step};
-use support::{ADDRESS, NAME, Namespace, ip, wish};
+use support::{ADDRESS, NAME, Namespace, PORTS, ip, wish};
 
 const NFTABLES: BackEndChoice = BackEndChoice::Only(BackEnd::Nftables);
 const IPTABLES: BackEndChoice = BackEndChoice::Only(BackEnd::Iptables);
@@ -116,6 +116,19 @@ fn an_address_that_somebody_else_has_stays_where_it_is() {
 }
 
 #[test]
+fn an_address_that_somebody_put_on_the_loopback_is_not_ours() {
+    let Some(node) = Namespace::new(&[]) else { return };
+    node.shell(&format!("ip address add {ADDRESS}/32 dev lo; ip address add fd00:53::10/128 dev lo nodad"));
+    let desired = wish(&[ADDRESS, "fd00:53::10"]);
+    let outcome = reach(&node, NFTABLES, &desired);
+    succeeded(&outcome);
+    assert_eq!(outcome.remarks.len(), 2, "{outcome:#?}");
+    succeeded(&remove(&node, &desired));
+    let lo = node.shell("ip -o address show dev lo");
+    assert!(lo.contains(ADDRESS) && lo.contains("fd00:53::10"), "{lo}");
+}
+
+#[test]
 fn where_ipv6_is_off_ipv4_is_served_and_the_rest_told() {
     let Some(node) = Namespace::new(&[]) else { return };
     node.shell("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6");
@@ -125,14 +138,11 @@ fn where_ipv6_is_off_ipv4_is_served_and_the_rest_told() {
     assert!(node.shell("ip -o address").contains(ADDRESS));
 }
 
-#[test]
-fn nftables_shows_our_rules_as_they_would_be_typed() {
-    let Some(node) = Namespace::new(&["nft"]) else { return };
-    succeeded(&reach(&node, NFTABLES, &wish(&[ADDRESS, "10.96.0.10", "fe80::10"])));
+/// `nft` shows our table; typed into another one, it has to become the very same expressions and look the same.
+fn is_what_nft_makes(node: &Namespace) -> String {
     let shown = node.run("nft", &["list", "table", "inet", "nodens"]);
-    // Typed into another table, `nft` has to show the same.
     let typed = shown.replace("table inet nodens", "table inet typed");
-    let file = std::env::temp_dir().join(format!("nodens-nft-{}", std::process::id()));
+    let file = std::env::temp_dir().join(format!("{}.nft", node.name));
     std::fs::write(&file, &typed).expect("a temporary file");
     node.run("nft", &["-f", &file.to_string_lossy()]);
     std::fs::remove_file(&file).expect("it was written");
@@ -143,7 +153,28 @@ fn nftables_shows_our_rules_as_they_would_be_typed() {
         expressions.map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(bytecode("nodens"), bytecode("typed"), "the very same expressions");
+    shown
+}
 
+#[test]
+fn nftables_shows_forwarding_as_it_would_be_typed() {
+    let Some(node) = Namespace::new(&["nft"]) else { return };
+    let upstreams = ["10.96.0.11:53", "[fd00:96::b]:5353"].map(|text| text.parse().expect("an address"));
+    let rules = RulesWish::Forward { ports: PORTS, upstreams: upstreams.to_vec() };
+    let desired = Desired { rules, ..wish(&[ADDRESS, "fd00:53::10"]) };
+    succeeded(&reach(&node, NFTABLES, &desired));
+    is_stable(&node, NFTABLES, &desired);
+    let shown = is_what_nft_makes(&node);
+    assert!(shown.contains("ip daddr 169.254.20.10 udp dport 53"), "{shown}");
+    assert!(shown.contains("zone set 28260 ip daddr set 10.96.0.11"), "{shown}");
+    assert!(shown.contains("ip6 saddr set fd00:53::10 tcp sport set 53"), "{shown}");
+}
+
+#[test]
+fn nftables_shows_our_rules_as_they_would_be_typed() {
+    let Some(node) = Namespace::new(&["nft"]) else { return };
+    succeeded(&reach(&node, NFTABLES, &wish(&[ADDRESS, "10.96.0.10", "fe80::10"])));
+    let shown = is_what_nft_makes(&node);
     let rule = |rest: &str| format!("{rest} comment \"NodeLocal DNS Cache: skip conntrack\"");
     let counted = "counter packets 0 bytes 0 notrack";
     for line in [

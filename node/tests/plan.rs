@@ -60,7 +60,7 @@ fn carry_out(world: &mut Observed, step: &Step) {
             let found = world.rules.as_mut().expect("a back end");
             assert!(found.foreign.is_empty(), "others' things would be gone");
             found.rules = rules.iter().copied().map(FoundRule::Known).collect();
-            (found.present, found.intact) = (true, true);
+            found.present = true;
         }
         Step::RemoveTable => {
             let found = world.rules.as_mut().expect("a back end");
@@ -70,7 +70,6 @@ fn carry_out(world: &mut Observed, step: &Step) {
         Step::AddRule(rule) => {
             let found = world.rules.as_mut().expect("a back end");
             found.rules.push(FoundRule::Known(*rule));
-            found.intact = true;
         }
         Step::RemoveRule(gone) => {
             let rules = &mut world.rules.as_mut().expect("a back end").rules;
@@ -155,15 +154,14 @@ fn found_rules() -> impl Strategy<Value = Option<ObservedRules>> {
         let (all, _) = rules_for(&RulesWish::Serve(PORTS), &ips(&WISHED), back_end);
         let twice: Vec<Rule> = all.iter().chain(&all).copied().collect();
         let count = twice.len();
-        let found = (subsequence(twice, 0..=count), 0..3usize, 0..2usize, any::<bool>());
-        found.prop_map(move |(known, stale, foreign, intact)| {
+        let found = (subsequence(twice, 0..=count), 0..3usize, 0..2usize);
+        found.prop_map(move |(known, stale, foreign)| {
             let stale = (0..stale).map(|n| FoundRule::Stale(format!("handle {n}")));
             let rules: Vec<_> = known.into_iter().map(FoundRule::Known).chain(stale).collect();
             let foreign = if back_end.has_own_table() { foreign } else { 0 };
             ObservedRules {
                 back_end,
                 present: !rules.is_empty() || foreign > 0,
-                intact: intact || !back_end.has_own_table() || foreign > 0,
                 rules,
                 foreign: (0..foreign).map(|n| format!("chain x{n}")).collect(),
             }
@@ -237,7 +235,6 @@ proptest! {
         if let Some(found) = &mut world.rules {
             found.rules.clear();
             found.present = !found.foreign.is_empty();
-            found.intact = true;
         }
         let before = world.clone();
         desired.link = Wish::Present;
@@ -277,13 +274,7 @@ fn a_plan_reads_like_what_an_operator_would_type() {
     world.icmp = vec![IcmpLimit { family: IcmpFamily::V4, value: "6168".to_owned() }];
     let mut wish = a_usual_wish();
     wish.addresses.truncate(1);
-    let nft = ObservedRules {
-        back_end: BackEnd::Nftables,
-        present: false,
-        intact: true,
-        rules: vec![],
-        foreign: vec![],
-    };
+    let nft = ObservedRules { back_end: BackEnd::Nftables, present: false, rules: vec![], foreign: vec![] };
     world.rules = Some(nft);
     assert_eq!(
         plan(&world, &wish).to_string(),

@@ -148,7 +148,7 @@ impl Iptables {
             }
         }
         let present = !rules.is_empty();
-        Ok(ObservedRules { back_end: BackEnd::Iptables, present, intact: true, rules, foreign: Vec::new() })
+        Ok(ObservedRules { back_end: BackEnd::Iptables, present, rules, foreign: Vec::new() })
     }
 
     /// Carries out all steps, whichever fail; the error is the first one.

@@ -86,7 +86,6 @@ impl Nftables {
         let mut found = ObservedRules {
             back_end: BackEnd::Nftables,
             present: false,
-            intact: true,
             rules: Vec::new(),
             foreign: Vec::new(),
         };
@@ -117,7 +116,6 @@ impl Nftables {
         if others > 0 {
             found.foreign.push(format!("{others} sets or objects"));
         }
-        found.intact = wanted.iter().all(|rule| chains.contains(&rule.chain));
         let of = |rule: &Rule| (*rule, expression::of_rule(rule));
         let wanted: Vec<_> = wanted.iter().map(of).collect();
         let handles = &mut self.handles;
