@@ -10,6 +10,7 @@ use crate::said::{Nature, Version};
 use nodens_core::cache::Kind;
 use nodens_core::config::CacheRules;
 use nodens_core::{Duration, Instant, ZoneId};
+use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -114,11 +115,11 @@ pub struct Flight {
     pub hopeless: bool,
     /// Messages sent for it.
     pub sends: u32,
-    /// An upstream's answer over UDP was truncated.
-    pub truncated: bool,
-    /// The answer that ended it, and the TTL that its clients see (`None`: the upstream's). If it is not over yet, it or another
-    /// lookup that asked in the same words was ended by it.
-    pub accepted: Option<(Version, Option<u32>)>,
+    /// An upstream's answer over UDP was truncated; `None`: its or that of another lookup that asked in the same words.
+    pub truncated: Option<bool>,
+    /// The answer that ended it, and the TTL that its clients see (`None`: the upstream's). If it is not over yet: answers of which
+    /// each ended it or another lookup that asked in the same words.
+    pub accepted: SmallVec<[(Version, Option<u32>); 1]>,
     /// Whether it is over; waiters that are left get their answers in this turn.
     pub over: bool,
 }
@@ -192,8 +193,8 @@ impl Flights {
             started: waiter.asked,
             hopeless,
             sends: 0,
-            truncated: false,
-            accepted: None,
+            truncated: Some(false),
+            accepted: SmallVec::new(),
             over: false,
         };
         self.waiting += 1;

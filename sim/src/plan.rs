@@ -203,7 +203,7 @@ impl Planner {
         if hazards.has(Hazard::SharedSockets) {
             limits.udp_single_rate_max = draw.between(0, 20) as u32;
         }
-        limits.connections_per_upstream_max = draw.pick(&[32, 32, 4, 1]);
+        limits.connections_per_upstream_max = draw.pick(&[32, 32, 8, 4]);
         limits.entry_bytes_max = draw.pick(&[16 * 1024, 16 * 1024, 600]);
         limits
     }

@@ -277,7 +277,7 @@ impl World {
             return self.report(worker, path, PathEvent::LocalFailure);
         }
         if transport == Transport::Tcp {
-            self.connection_asked(worker, path, upstream);
+            self.connection_asked(worker, path, upstream, 0);
         } else if source_port.is_some() && self.draws.host.hit(taken) {
             return self.report(worker, path, PathEvent::PortTaken);
         }
@@ -301,7 +301,7 @@ impl World {
         // The message is read where it was written; nothing below writes there.
         let out = std::mem::take(&mut self.out);
         if tcp {
-            self.message_leaves(worker, path, upstream, &out[..len]);
+            self.message_leaves(worker, path, upstream, &out[..len], 0);
         } else if !stalled {
             self.datagram_leaves(worker, path, upstream, &out[..len]);
         }

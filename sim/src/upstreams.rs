@@ -15,6 +15,11 @@ use crate::world::{Event, MS, SECOND, World};
 use nodens_core::{Path, PathEvent};
 use smallvec::SmallVec;
 
+/// SYNs that are sent after the first, each after twice the time of the one before; as Linux does.
+const SYN_TRIES: u32 = 6;
+/// The first retransmission of what is lost on a connection; each later one after twice the time.
+const RETRANSMISSION: u64 = 200 * MS;
+
 /// An upstream.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -117,8 +122,11 @@ impl World {
         }
     }
 
-    /// A TCP connection is asked for.
-    pub(crate) fn connection_asked(&mut self, worker: usize, path: Path, upstream: usize) {
+    /// A TCP connection is asked for: `tries` SYNs were lost before this one.
+    pub(crate) fn connection_asked(&mut self, worker: usize, path: Path, upstream: usize, tries: u32) {
+        if self.workers[worker].line(path).is_none() {
+            return;
+        }
         let (refuse, silent, stall) =
             (self.ratio(Hazard::TcpRefuse), self.ratio(Hazard::TcpNoAnswer), self.ratio(Hazard::TcpStall));
         let at = self.now + self.options.round_trip_us * 1000;
@@ -127,7 +135,14 @@ impl World {
         let own = &mut self.upstreams[upstream];
         if own.draw.hit(refuse) || (dead && own.refuses_when_dead) {
             self.report_later(worker, path, PathEvent::Refused, at);
-        } else if !dead && !lost && !own.draw.hit(silent) {
+        } else if dead || lost || own.draw.hit(silent) {
+            if tries == SYN_TRIES {
+                self.report_later(worker, path, PathEvent::Refused, at);
+            } else {
+                let again = self.now + (SECOND << tries);
+                self.queue.push(again, Event::Connect { worker, path, upstream, tries: tries + 1 });
+            }
+        } else {
             let stalls = own.draw.hit(stall);
             if let Some(line) = self.workers[worker].line_mut(path) {
                 line.stalled = stalls;
@@ -136,17 +151,38 @@ impl World {
         }
     }
 
-    /// A message leaves for an upstream on a connection.
-    pub(crate) fn message_leaves(&mut self, worker: usize, path: Path, upstream: usize, bytes: &[u8]) {
+    /// A message leaves for an upstream on a connection: `tries` times it was lost before. TCP sends it again until it arrives; but
+    /// an upstream that died knows nothing of the connection, and one that is swallowed leads to nobody.
+    pub(crate) fn message_leaves(
+        &mut self,
+        worker: usize,
+        path: Path,
+        upstream: usize,
+        bytes: &[u8],
+        tries: u32,
+    ) {
         let half = self.options.round_trip_us * 500;
         let swallow = self.ratio(Hazard::TcpSwallowed);
+        let dead = self.is_dead(upstream, self.now);
         let silent = self.is_silent(upstream, Way::Out, self.now)
-            || self.is_silent(upstream, Way::Back, self.now + half)
-            || self.is_dead(upstream, self.now);
+            || self.is_silent(upstream, Way::Back, self.now + half);
         let swallowed = self.upstreams[upstream].draw.hit(swallow);
         let Some(line) = self.workers[worker].line_mut(path) else { return };
-        line.stalled |= silent || swallowed;
+        line.stalled |= swallowed;
         if line.stalled {
+            return;
+        }
+        if dead {
+            line.stalled = true;
+            if self.upstreams[upstream].refuses_when_dead {
+                self.report_later(worker, path, PathEvent::Closed, self.now + 2 * half);
+            }
+            return;
+        }
+        if silent {
+            let again = self.now + (RETRANSMISSION << tries.min(12));
+            let bytes = bytes.to_vec();
+            self.queue.push(again, Event::Again { worker, path, upstream, bytes, tries: tries + 1 });
             return;
         }
         let mut at = self.now + half;

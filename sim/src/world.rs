@@ -61,6 +61,10 @@ pub(crate) enum Event {
     Piece { worker: usize, path: Path, bytes: Vec<u8> },
     /// A message leaves an upstream on a connection.
     StreamBack { worker: usize, path: Path, upstream: usize, packet: Packet },
+    /// The next SYN of a connection.
+    Connect { worker: usize, path: Path, upstream: usize, tries: u32 },
+    /// What was lost on a connection is sent again.
+    Again { worker: usize, path: Path, upstream: usize, bytes: Vec<u8>, tries: u32 },
     /// A path's transport has something to report.
     Report { worker: usize, path: Path, event: PathEvent },
     /// The time that a worker asked for has come, or is a little past.
@@ -261,6 +265,12 @@ impl World {
             }
             Event::StreamBack { worker, path, upstream, packet } => {
                 self.stream_back(worker, path, upstream, packet);
+            }
+            Event::Connect { worker, path, upstream, tries } => {
+                self.connection_asked(worker, path, upstream, tries);
+            }
+            Event::Again { worker, path, upstream, bytes, tries } => {
+                self.message_leaves(worker, path, upstream, &bytes, tries);
             }
             Event::Report { worker, path, event } => {
                 return self.arrive(worker, crate::host::Arrival::Report { path, event });

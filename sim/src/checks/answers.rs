@@ -167,7 +167,7 @@ impl World {
             return fail("machine/model", format!("query {number} waits for a lookup that is forgotten"));
         };
         let (key, zone, over) = (flight.key, flight.zone, flight.over);
-        let (accepted, truncated) = (flight.accepted, flight.truncated);
+        let (accepted, truncated) = (flight.accepted.clone(), flight.truncated);
         if let Some(at) = flight.waiters.iter().position(|waiter| waiter.ask == number) {
             flight.waiters.remove(at);
         }
@@ -176,24 +176,34 @@ impl World {
             host.flights.finish(place);
         }
         let tcp = client.connection.is_some();
-        let says = match accepted {
-            Some((version, ttl_s)) => Says::Book { version, ttl_s, cached_failure: false },
-            None if truncated && !tcp => Says::Truncated,
-            None => {
-                // RFC 8914: "No Reachable Authority" or "Network Error".
-                let error = extended_error(&self.out[..len]).filter(|error| [22, 23].contains(error));
-                Says::Local { rcode: 2, error: error.or(Some(22)) }
+        let mut checked = Ok(());
+        for (version, ttl_s) in &accepted {
+            let says = Says::Book { version: *version, ttl_s: *ttl_s, cached_failure: false };
+            checked = self.check_answer(worker, number, Some(zone), says, len);
+            if checked.is_ok() {
+                break;
             }
-        };
-        if accepted.is_none() && !truncated && key.rd {
-            self.remember_failure(worker, key, now);
         }
+        if !accepted.is_empty() {
+            return checked;
+        }
+        let has_tc = self.out[2] & (flag::TC >> 8) as u8 != 0;
+        if truncated.unwrap_or(has_tc) && !tcp {
+            return self.check_answer(worker, number, Some(zone), Says::Truncated, len);
+        }
+        if key.rd && truncated != Some(true) {
+            self.remember_failure(worker, key, now, truncated.is_some());
+        }
+        // RFC 8914: "No Reachable Authority" or "Network Error".
+        let error = extended_error(&self.out[..len]).filter(|error| [22, 23].contains(error));
+        let says = Says::Local { rcode: 2, error: error.or(Some(22)) };
         self.check_answer(worker, number, Some(zone), says, len)
     }
 
-    fn remember_failure(&mut self, worker: usize, key: Key, now: Instant) {
+    /// The lookup for a key failed at this worker; `certain`: the core remembers that.
+    fn remember_failure(&mut self, worker: usize, key: Key, now: Instant, certain: bool) {
         let host = &mut self.workers[worker];
-        let clean = !host.heard_in_turn;
+        let clean = certain && !host.heard_in_turn;
         host.failed.insert(key, Failed { at: now, step: host.step, own: true, clean });
     }
 
@@ -220,7 +230,7 @@ impl World {
             2 if shed => Says::Local { rcode: 2, error: Some(14) },
             // It was asked again, and this machine could not.
             2 if self.workers[worker].unsure => {
-                self.remember_failure(worker, key, now);
+                self.remember_failure(worker, key, now, true);
                 Says::Local { rcode: 2, error: Some(23) }
             }
             rcode => {

@@ -115,7 +115,7 @@ impl World {
         before.must = match (same, waits) {
             // On a connection the answer to a lookup that is over is taken, whatever it says.
             (_, false) if !before.udp => Must::Either,
-            (_, true) if !before.udp && unknown => Must::Either,
+            (_, true) if !before.udp && (unknown || host.unsure) => Must::Either,
             (false, _) => Must::Reject,
             (true, false) => Must::Either,
             // On a shared socket, an attempt may have been given up for a newer one.
@@ -204,9 +204,13 @@ impl World {
                 format!("answer {version} is truncated and was kept ({noted:?})")
             })?;
             host.unsure |= ended > 0;
+            let certain = out.is_some_and(|out| out.flights.len() == 1);
             for (place, _) in &before.live {
                 if let Some(flight) = host.flights.get_mut(*place) {
-                    flight.truncated = true;
+                    flight.truncated = match flight.truncated {
+                        Some(true) => Some(true),
+                        _ => certain.then_some(true),
+                    };
                 }
             }
             return Ok(());
@@ -231,7 +235,8 @@ impl World {
                 format!("answer {version} ended nothing, and {noted:?} was kept")
             });
         }
-        self.lookup_answered(worker, version, rcode, several || fails_over, before, noted.as_ref())
+        let uncertain = several || (fails_over && ended > 1);
+        self.lookup_answered(worker, version, rcode, uncertain, before, noted.as_ref())
     }
 
     /// An answer ended a lookup; which one shows by what is known of them, or else by who gets answers.
@@ -266,7 +271,7 @@ impl World {
         }
         for (place, _) in &likely {
             if let Some(flight) = host.flights.get_mut(*place) {
-                flight.accepted = Some((version, ttl_s));
+                flight.accepted.push((version, ttl_s));
             }
         }
         match likely[..] {
@@ -362,23 +367,28 @@ impl World {
     /// Whether UDP sockets may have served for more than one query lately.
     fn may_share(&self, worker: usize) -> bool {
         let host = &self.workers[worker];
-        let rate = host.counted.sent_last_second + host.counted.sent_this_second;
-        self.has(Hazard::SharedSockets) || rate > host.plan.config.limits.udp_single_rate_max
+        let rate = host.counted.sent_per_second.iter().sum::<u32>();
+        let limit = host.plan.config.limits.udp_single_rate_max;
+        // A low limit is passed by queries that find no socket, too.
+        rate > limit || self.has(Hazard::SharedSockets)
     }
 
-    /// Whether each UDP query has a socket of its own: there are fewer a second than the limit, with room for the window's edges.
+    /// Counts a message; whether each UDP query has a socket of its own at this rate.
     fn single_use(&mut self, worker: usize) -> bool {
         let second = self.now / crate::world::SECOND;
         let host = &mut self.workers[worker];
         let counted = &mut host.counted;
         if counted.second != second {
-            counted.sent_last_second =
-                if counted.second + 1 == second { counted.sent_this_second } else { 0 };
-            counted.sent_this_second = 0;
+            // The core's window and the one before reach into three of these seconds.
+            let [_, before, last] = counted.sent_per_second;
+            counted.sent_per_second = match second - counted.second {
+                1 => [before, last, 0],
+                2 => [last, 0, 0],
+                _ => [0; 3],
+            };
             counted.second = second;
         }
-        counted.sent_this_second += 1;
-        let rate = counted.sent_last_second + counted.sent_this_second;
-        rate <= host.plan.config.limits.udp_single_rate_max
+        counted.sent_per_second[2] += 1;
+        !self.may_share(worker)
     }
 }

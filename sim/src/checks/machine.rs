@@ -36,8 +36,8 @@ pub(crate) struct Counted {
     pub(crate) query_events: u64,
     pub(crate) failure_events: u64,
     pub(crate) second: u64,
-    pub(crate) sent_this_second: u32,
-    pub(crate) sent_last_second: u32,
+    /// Messages to upstreams in the second before the last, in the last, and in this.
+    pub(crate) sent_per_second: [u32; 3],
     /// The core's counters at that time.
     base: Totals,
 }
@@ -102,7 +102,7 @@ impl World {
         }
         for place in std::mem::take(&mut host.tentative) {
             if let Some(flight) = host.flights.get_mut(place).filter(|flight| !flight.over) {
-                flight.accepted = None;
+                flight.accepted.clear();
             }
         }
         host.unsure = false;
