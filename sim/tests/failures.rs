@@ -39,7 +39,9 @@ fn switch() -> (Arc<AtomicBool>, Arc<AtomicBool>) {
 
 #[test]
 fn f01_a_dead_upstream_is_left_at_once_and_costs_less_than_5_ms() {
-    for (policy, every) in POLICIES.into_iter().flat_map(|policy| [(policy, 20 * MS), (policy, 200)]) {
+    // 50 queries a second, and 5000.
+    for (policy, every) in POLICIES.map(|policy| (policy, 20 * MS)).into_iter().chain([(Policy::Random, 200)])
+    {
         let mut world = World::new(with_policy(config(2), policy));
         let dies_at = SECOND / 2;
         world.network = Box::new(move |sent| match sent.upstream {
@@ -85,7 +87,7 @@ fn f02_one_silent_upstream_costs_at_most_250_ms() {
                 0 if spell.contains(&sent.at) => silence(),
                 _ => sent.answered(ROUND_TRIP),
             });
-            world.load(0, 11 * SECOND, 10 * MS);
+            world.load(0, 11 * SECOND, 20 * MS);
             world.run_until(16 * SECOND);
             let figures = world.all_figures();
             figures.assert_all_well();
@@ -308,7 +310,7 @@ fn lossy(seed: u64, loss: u32, twice: u32, late: u32) -> impl FnMut(&support::Se
 
 #[test]
 fn f07_at_10_percent_loss_each_way_at_most_1_in_10000_fails_and_nobody_gets_anothers_answer() {
-    const QUERIES: u64 = 20_000;
+    const QUERIES: u64 = 10_000;
     let mut world = World::new(config(2));
     world.network = Box::new(lossy(7, 100, TWICE, LATE));
     world.load(0, QUERIES * 5 * MS, 5 * MS);
@@ -325,8 +327,8 @@ fn f07_loss_from_0_to_30_percent_is_survived_within_the_retry_budget() {
     for (seed, loss) in [0, 10, 50, 100, 300].into_iter().enumerate() {
         let mut world = World::new(config(2));
         world.network = Box::new(lossy(seed as u64, loss, TWICE, LATE));
-        world.load(0, 20 * SECOND, 10 * MS);
-        world.run_until(30 * SECOND);
+        world.load(0, 10 * SECOND, 10 * MS);
+        world.run_until(20 * SECOND);
         let figures = world.all_figures();
         assert_eq!(figures.lost, 0, "{loss}: {figures}");
         // Six messages of which none survives both ways; four standard deviations of the chance in it, and one more.
