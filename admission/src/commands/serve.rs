@@ -4,6 +4,7 @@
 //! How it ends: on SIGTERM `/readyz` says no, so that no endpoint leads here any more; until that has got about, everything is served as
 //! before; then each connection is closed after its next answer. A second signal ends it at once.
 
+mod certificate;
 mod options;
 mod watching;
 
@@ -18,9 +19,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
-pub use options::{CertMode, InjectionOptions, ServeOptions, injection_flags, serve_flags};
+pub use certificate::{CertMode, CertificateOptions};
+pub use options::{InjectionOptions, ServeOptions, injection_flags, serve_flags};
 
-use crate::certificates::files::{Files, Targets};
+use crate::certificates::files::Targets;
 use crate::cli::{self, Ended};
 use crate::flags;
 use crate::log::{Level, Log};
@@ -101,15 +103,14 @@ async fn serve_until_told(
         metrics: Arc::clone(&metrics),
         log: log.clone(),
     };
-    tokio::spawn(Files::new(&options.cert_dir).follow(targets));
-
-    let watching = match options.no_kube {
+    let client = match options.no_kube {
         true => None,
-        false => {
-            let client = options.access.client().await.map_err(|why| format!("{why}, or with --no-kube"))?;
-            Some(watching::start(&client, options, &snapshot, (&readiness, &metrics, log)))
-        }
+        false => Some(options.access.client().await.map_err(|why| format!("{why}, or with --no-kube"))?),
     };
+    certificate::start(options, client.as_ref(), targets);
+    let watching = client
+        .as_ref()
+        .map(|client| watching::start(client, options, &snapshot, (&readiness, &metrics, log)));
     let fresh =
         watching.as_ref().map(|watching| Arc::new(watching.fresh.clone()) as Arc<dyn FreshNamespaces>);
     let events = watching.as_ref().and_then(|watching| watching.events.clone());

@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, LONG};
+use crate::pods::{create, is_injected, pod};
 
 /// Where the server is installed.
 const NAMESPACE: &str = "kube-system";
@@ -146,6 +147,18 @@ impl Admission {
     /// Another certificate by another authority, as the kubelet would bring it: the folder `..data` points to is exchanged.
     pub(crate) fn replace_leaf(&self, authority: &Authority) {
         write_leaf(&self.cert_dir, authority, &self.name);
+    }
+
+    /// Creates Pods in a namespace until one is injected: until the API server's own copies of labels and configurations are current.
+    pub(crate) async fn injected_from_now_on(&self, client: &Client, namespace: &str) {
+        let end = Instant::now() + LONG;
+        for count in 0.. {
+            let metadata = json!({"generateName": format!("until-{count}-")});
+            if is_injected(&create(client, namespace, pod(metadata, json!({}))).await) {
+                return;
+            }
+            assert!(Instant::now() < end, "{namespace} is never injected: {}", self.process.dump());
+        }
     }
 
     /// What the API server trusts from now on.

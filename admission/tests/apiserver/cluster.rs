@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Service};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use nodens_testkit::{Process, free_port};
 use serde_json::{Value, json};
@@ -150,6 +150,13 @@ impl Cluster {
     pub(crate) async fn namespace(&self, name: &str, labels: Value) {
         let object = json!({"metadata": {"name": name, "labels": labels}});
         self.create::<Namespace>(Api::all(self.client.clone()), object).await;
+    }
+
+    /// Adds labels to a namespace.
+    pub(crate) async fn label(&self, name: &str, labels: Value) {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let label = Patch::Merge(json!({"metadata": {"labels": labels}}));
+        namespaces.patch(name, &PatchParams::default(), &label).await.expect("labelled");
     }
 
     /// (Re-)creates the Service kube-dns; another address means another Service.

@@ -3,6 +3,7 @@
 mod certificates;
 mod failure;
 mod injection;
+mod operator;
 
 use std::pin::Pin;
 
@@ -36,4 +37,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = scenarios![
     failure::with_policy_fail_a_dead_server_is_refused_and_a_live_one_never_refuses,
     failure::a_restart_under_load_fails_no_pod,
     certificates::leaf_and_authority_are_replaced_under_load_without_a_gap,
+    certificates::the_servers_own_authority_rotates_under_load_without_a_gap,
+    operator::the_commands_tell_the_truth_about_the_cluster,
+    operator::uninstall_stops_injection_and_names_who_depends,
 ];

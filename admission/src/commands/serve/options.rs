@@ -1,31 +1,17 @@
 //! The flags of `serve`: the original server's as they are, and ours.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use super::certificate::{CertificateOptions, certificate_flags};
 use crate::commands::access::{AccessOptions, access_flags};
 use crate::duration;
 use crate::flags::{self, Flag, UsageError};
 use crate::server::listen::ListenAddress;
 use crate::settings::{DualStack, InjectionSettings, Marker, MergeMode, SoftPlacement};
 
-/// Where the original chart mounts the certificate.
-const CERT_DIR: &str = "/var/run/node-local-dns-admission-controller";
-
 /// Verbosity at which every review has a line.
 const VERBOSE: u8 = 4;
-
-/// Where the certificate comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CertMode {
-    /// Files if there are any when the server starts, else its own authority.
-    Auto,
-    /// The server's own authority, kept in a Secret and rotated by the replicas.
-    OwnAuthority,
-    /// Files that somebody else makes.
-    Files,
-}
 
 /// Injection as the command line wants it; the commands that decide offline take these flags too.
 #[derive(Clone, Debug, Default)]
@@ -53,10 +39,8 @@ pub struct ServeOptions {
     pub access: AccessOptions,
     /// `--events`
     pub events: bool,
-    /// `--cert-mode`
-    pub cert_mode: CertMode,
-    /// `--cert-dir`
-    pub cert_dir: PathBuf,
+    /// Where the certificate comes from.
+    pub certificate: CertificateOptions,
     /// `--shutdown-delay`
     pub shutdown_delay: Duration,
     /// `--drain-timeout`
@@ -78,8 +62,7 @@ impl Default for ServeOptions {
             no_kube: false,
             access: AccessOptions::default(),
             events: false,
-            cert_mode: CertMode::Auto,
-            cert_dir: CERT_DIR.into(),
+            certificate: CertificateOptions::default(),
             shutdown_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(15),
             verbosity: 2,
@@ -103,6 +86,7 @@ impl ServeOptions {
             options.ignored.push(word);
         }
         options.injection = options.injection.checked()?;
+        options.certificate.check(options.no_kube)?;
         let alone = options.no_kube && options.injection.settings.include_kube_dns;
         if alone && options.injection.kube_dns.is_empty() && !options.help {
             return Err(UsageError::new(
@@ -189,32 +173,8 @@ pub fn serve_flags() -> Vec<Flag<ServeOptions>> {
             |o: &mut O, on| o.events = on,
         )],
     ));
-    all.extend(flags::group(
-        "Certificate",
-        vec![
-            Flag::value(
-                &["cert-mode"],
-                "MODE",
-                "`self`: an authority of its own, kept in a Secret and rotated; `files`: tls.crt and tls.key in --cert-dir, as cert-manager \
-                 and the original chart mount them; `auto`: files if there are any at start",
-                |o: &mut O, text| {
-                    o.cert_mode = one_of(text, &[("auto", CertMode::Auto), ("self", CertMode::OwnAuthority), ("files", CertMode::Files)])?;
-                    Ok(())
-                },
-            )
-            .default("auto"),
-            Flag::value(
-                &["cert-dir"],
-                "DIR",
-                "where tls.crt and tls.key are; with client-ca.crt beside them, clients need a certificate too",
-                |o: &mut O, text| {
-                    o.cert_dir = text.into();
-                    Ok(())
-                },
-            )
-            .default(CERT_DIR),
-        ],
-    ));
+    let certificate = certificate_flags().into_iter();
+    all.extend(certificate.map(|flag| flag.within(|options: &mut O| &mut options.certificate)));
     all.extend(flags::group(
         "Information",
         vec![
@@ -366,7 +326,7 @@ fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     duration::parse(text).ok_or_else(|| "write a time with its unit, as in `30s`, `5m` or `168h`".into())
 }
 
@@ -382,7 +342,7 @@ fn collect<V>(into: &mut Vec<V>, text: &str, read: impl Fn(&str) -> Result<V, St
     Ok(())
 }
 
-fn one_of<V: Copy>(text: &str, values: &[(&str, V)]) -> Result<V, String> {
+pub(super) fn one_of<V: Copy>(text: &str, values: &[(&str, V)]) -> Result<V, String> {
     values.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<String> = values.iter().map(|(name, _)| format!("`{name}`")).collect();
         format!("write one of {}", names.join(", "))
@@ -406,7 +366,7 @@ mod tests {
         assert_eq!(options.injection.settings, InjectionSettings::default());
         assert!(options.is_verbose());
         assert_eq!(options.ignored, ["2>&1"]);
-        assert_eq!(options.cert_dir.to_str(), Some(CERT_DIR));
+        assert_eq!(options.certificate, CertificateOptions::default());
         assert_eq!(options.listen.port, 8443);
     }
 
@@ -454,6 +414,10 @@ mod tests {
             "--shutdown-delay 5s",
             "--drain-timeout 15s",
             "--cert-mode auto",
+            "--ca-life 8760h",
+            "--leaf-life 168h",
+            "--settle-time 5m",
+            "--clock-skew 5m",
             "-v 2",
         ] {
             let value = part.rsplit([' ', '=']).next().expect("a value");
@@ -469,7 +433,7 @@ mod tests {
                 said.http_listen,
                 said.shutdown_delay,
                 said.drain_timeout,
-                said.cert_mode,
+                said.certificate.clone(),
                 said.verbosity
             ),
             (
@@ -477,7 +441,7 @@ mod tests {
                 unsaid.http_listen,
                 unsaid.shutdown_delay,
                 unsaid.drain_timeout,
-                unsaid.cert_mode,
+                unsaid.certificate,
                 unsaid.verbosity
             )
         );

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::admission::{Admission, Authority, Install};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, LONG};
 use crate::pods::{is_injected, plain, try_create};
 
 /// Creates dry-run Pods from several tasks until told; returns how many, and how many were not injected.
@@ -73,5 +73,53 @@ pub(crate) async fn leaf_and_authority_are_replaced_under_load_without_a_gap(clu
     nodens_testkit::note(&format!("    {count} Pods through {ROUNDS} authorities, {missed} missed"));
     assert_eq!((missed, passed), (0, 0.0), "{}", admission.process.dump());
     assert!(count > 100, "only {count} Pods");
+    admission.remove().await;
+}
+
+pub(crate) async fn the_servers_own_authority_rotates_under_load_without_a_gap(cluster: &Cluster) {
+    // Authorities live 30 s, so the second one signs after 22 s and the first is forgotten after 30.
+    const LIVES: [&str; 6] = [
+        "--cert-mode=self",
+        "--service=own",
+        "--ca-life=30s",
+        "--leaf-life=5s",
+        "--settle-time=2s",
+        "--clock-skew=1s",
+    ];
+    let install = Install { flags: &LIVES, is_own_authority: true, ..Install::named("own") };
+    let admission = Admission::install(cluster, install).await;
+    cluster.namespace("own", json!({"node-local-dns-injection": "enabled", "scenario": "own"})).await;
+    let bundle = async || {
+        let live = admission.configurations().get("own").await.expect("it is there");
+        live.webhooks
+            .into_iter()
+            .flatten()
+            .next()
+            .and_then(|w| w.client_config.ca_bundle)
+            .expect("a bundle")
+            .0
+    };
+    let first = bundle().await;
+    let ended = Arc::new(AtomicBool::new(false));
+    let rotate = async {
+        let end = Instant::now() + LONG;
+        loop {
+            let now = String::from_utf8(bundle().await).expect("PEM");
+            let first = String::from_utf8(first.clone()).expect("PEM");
+            // The first authority alone is gone: published, used, forgotten.
+            if !now.contains(first.trim()) {
+                break;
+            }
+            assert!(Instant::now() < end, "no rotation: {}", admission.process.dump());
+            sleep(Duration::from_millis(500)).await;
+        }
+        sleep(Duration::from_secs(2)).await;
+        ended.store(true, Ordering::Relaxed);
+    };
+    let ((count, missed), ()) = tokio::join!(load(cluster, "own", Arc::clone(&ended)), rotate);
+    let passed = cluster.metric("apiserver_admission_webhook_fail_open_count", "own.nodens.test").await;
+    nodens_testkit::note(&format!("    {count} Pods through the whole rotation, {missed} missed"));
+    assert_eq!((missed, passed), (0, 0.0), "{}", admission.process.dump());
+    assert_ne!(bundle().await, first);
     admission.remove().await;
 }

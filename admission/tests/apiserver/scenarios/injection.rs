@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::Api;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -292,30 +292,66 @@ pub(crate) async fn the_audit_log_says_why(cluster: &Cluster) {
     admission.remove().await;
 }
 
-/// What the server needs besides its own Secret and webhook configuration: the chart's ClusterRole.
-fn role() -> Value {
+/// What the server may do everywhere: the chart's ClusterRole. `roles` is the webhook configuration's name.
+fn cluster_role() -> Value {
     json!({"metadata": {"name": SERVER_USER}, "rules": [
         {"apiGroups": [""], "resources": ["namespaces", "services"], "verbs": ["get", "list", "watch"]},
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+        {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"],
+            "resourceNames": ["roles"], "verbs": ["get", "patch"]},
+    ]})
+}
+
+/// What it may do in its own namespace, where the chart has made an empty Secret.
+fn role() -> Value {
+    json!({"metadata": {"name": SERVER_USER, "namespace": "kube-system"}, "rules": [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["roles-cert"], "verbs": ["get", "update"]},
     ]})
 }
 
 pub(crate) async fn the_servers_roles_are_enough(cluster: &Cluster) {
     let client = &cluster.client;
-    cluster.create::<ClusterRole>(Api::all(client.clone()), role()).await;
-    let binding = json!({
-        "metadata": {"name": SERVER_USER},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": SERVER_USER},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": SERVER_USER}],
-    });
-    cluster.create::<ClusterRoleBinding>(Api::all(client.clone()), binding).await;
-    let install = Install { is_admin: false, flags: &["--events"], ..Install::named("roles") };
+    let system = "kube-system";
+    let binding = |kind: &str| {
+        json!({
+            "metadata": {"name": SERVER_USER},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": SERVER_USER},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": SERVER_USER}],
+        })
+    };
+    cluster.create::<ClusterRole>(Api::all(client.clone()), cluster_role()).await;
+    cluster.create::<ClusterRoleBinding>(Api::all(client.clone()), binding("ClusterRole")).await;
+    cluster.create::<Role>(Api::namespaced(client.clone(), system), role()).await;
+    cluster.create::<RoleBinding>(Api::namespaced(client.clone(), system), binding("Role")).await;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), system);
+    let annotations = json!({"helm.sh/resource-policy": "keep"});
+    cluster
+        .create(secrets.clone(), json!({"metadata": {"name": "roles-cert", "annotations": annotations}}))
+        .await;
+    let flags = ["--events", "--cert-mode=self", "--service=roles", "--settle-time=1s"];
+    let install =
+        Install { is_admin: false, is_own_authority: true, flags: &flags, ..Install::named("roles") };
     let admission = Admission::install(cluster, install).await;
     cluster.namespace("roles", enabled("roles")).await;
     let stored = create(client, "roles", plain("a")).await;
     assert_eq!(nameservers(&stored), ["169.254.20.10", "10.96.0.10"]);
     let told = admission.process.dump();
-    assert!(!told.contains("orbidden") && !told.contains("interrupted"), "{told}");
+    assert!(!["orbidden", "interrupted", "may not"].iter().any(|word| told.contains(word)), "{told}");
+    let secret = secrets.get("roles-cert").await.expect("it is there");
+    assert!(secret.annotations().contains_key("helm.sh/resource-policy"), "the chart's own annotation stays");
+    assert!(secret.data.is_some_and(|data| data.contains_key("active.key")));
+    // Nothing but the bundle is ours, so the chart and GitOps tools own the rest.
+    let live = admission.configurations().get("roles").await.expect("it is there");
+    let managed = live.metadata.managed_fields.unwrap_or_default();
+    let ours = managed
+        .iter()
+        .find(|entry| entry.manager.as_deref() == Some("nodens-admission"))
+        .expect("an entry of ours");
+    let fields = serde_json::to_string(&ours.fields_v1).expect("JSON");
+    assert!(
+        fields.contains("f:caBundle") && !fields.contains("f:failurePolicy") && !fields.contains("f:rules"),
+        "{fields}"
+    );
     admission.remove().await;
 }
 
