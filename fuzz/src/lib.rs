@@ -12,6 +12,10 @@
 //! The bodies are judged by slow code of their own (`oracle`, `spec`), which leans on hickory-proto. `tests/corpus.rs` runs
 //! them over the committed corpus and over mutations of it, on stable, as ordinary tests; `libfuzzer/` runs them with coverage
 //! (`make fuzz`).
+//!
+//! A find is kept: its file goes from `artifacts/TARGET/` to `corpus/TARGET/` under a name that says what it was, and fails there until the
+//! fault is gone. A new target is a file here, a line in [`TARGETS`], an entry in `libfuzzer/`, a line in `tests/corpus.rs` and ten inputs; what
+//! it must see goes into `tests/planted.rs`.
 #![forbid(unsafe_code)]
 
 mod cached_answer;
