@@ -36,6 +36,11 @@ fn question(message: &[u8]) -> Vec<u8> {
     plain_question(message).expect("queries here are sound")
 }
 
+/// The DO bit of an answer's OPT, if it has one.
+fn do_bit_given(reply: &Parsed) -> Option<bool> {
+    reply.opt.map(|at| reply.records[at].ttl & 0x8000 != 0)
+}
+
 impl Books {
     pub(super) fn new() -> Self {
         Books { waiting: Vec::new(), said: Vec::new(), answers: Some(0) }
@@ -104,7 +109,7 @@ impl Books {
                 && waiting.message[..2] == reply[..2]
                 && question(&waiting.message) == parsed.question
                 && (flags ^ parsed.flags) & (RD | CD) == 0
-                && (waiting.message[11] == 1) == parsed.opt.is_some()
+                && do_bit(&waiting.message, &parsed.question) == do_bit_given(&parsed)
         };
         let at = self.waiting.iter().position(is_his);
         let at =
@@ -126,7 +131,11 @@ impl Books {
         assert_eq!((&query[..2], question(query)), (&reply[..2], parsed.question.clone()));
         let flags = u16_at(query, 2).unwrap_or(0);
         assert_eq!((flags ^ parsed.flags) & (RD | CD), 0, "RD and CD are the client's");
-        assert_eq!(query[11] == 1, parsed.opt.is_some(), "an OPT for who sent one");
+        assert_eq!(
+            do_bit(query, &parsed.question),
+            do_bit_given(&parsed),
+            "an OPT for who sent one, with its DO"
+        );
         self.check(now, query, &parsed, reply.len(), client, shape);
     }
 
