@@ -27,6 +27,10 @@ pub fn cached_answer(data: &[u8]) {
         return;
     }
     let (Some(header), Some(question)) = (Header::read(&upstream), Question::read(&upstream)) else { return };
+    // Validation has seen to it (V6) before anything is walked.
+    if header.counts[0] != 1 {
+        return;
+    }
     let walked = Message::walk(&upstream, header, question);
     let parsed = Parsed::read(&upstream);
     assert_eq!(
