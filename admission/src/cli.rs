@@ -40,6 +40,11 @@ const COMMANDS: &[Command] = &[
         run: commands::inject::run,
     },
     Command {
+        name: "policy",
+        summary: "print a MutatingAdmissionPolicy that injects without a webhook; needs no cluster",
+        run: commands::policy::run,
+    },
+    Command {
         name: "audit",
         summary: "what injection does in this cluster: agents beside nodes, each namespace, stale addresses, NetworkPolicies in the way",
         run: commands::operator::audit,

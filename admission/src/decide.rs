@@ -13,7 +13,7 @@ mod rows;
 
 use serde::Deserialize;
 
-pub use dns::{DnsSettings, OptionEntry};
+pub use dns::{DnsSettings, OptionEntry, node_local};
 pub use rows::{ROWS, Row};
 
 use crate::overrides::{Ignored, Overrides};

@@ -23,6 +23,7 @@ pub mod names;
 pub mod overrides;
 pub mod patch;
 pub mod pod;
+pub mod policy;
 pub mod readiness;
 pub mod reason;
 pub mod review;

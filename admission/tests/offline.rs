@@ -272,3 +272,16 @@ fn what_is_missing_is_asked_for() {
         assert!(text(&output.stderr).starts_with(&format!("nodens-admission: {name}: ")), "{output:?}");
     }
 }
+
+#[test]
+fn policy_prints_a_list_to_apply() {
+    let output = run(&["policy", "--kube-dns-ip=172.21.0.10", "--parameters-namespace=dns"], "");
+    let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let kinds: Vec<&str> =
+        list["items"].as_array().expect("a list").iter().filter_map(|item| item["kind"].as_str()).collect();
+    assert_eq!(kinds, ["ConfigMap", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"]);
+    assert_eq!(list["items"][2]["spec"]["paramRef"]["namespace"], "dns");
+    let output = run(&["policy", "--kube-dns-ip=172.21.0.10", "--report-only"], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("report-only"), "{output:?}");
+}

@@ -14,6 +14,7 @@ mod network_policies;
 pub mod nodes;
 pub mod operator;
 pub mod pods;
+pub mod policy;
 pub mod preflight;
 pub mod serve;
 pub mod table;

@@ -114,7 +114,9 @@ fn ours<'a>(input: &Input<'a>) -> Result<DnsSettings<'a>, Broken> {
         false => &[],
     };
     let mut nameservers = Vec::with_capacity(validate::NAMESERVERS_MAX);
-    for address in locals(settings, backups.first()).chain(backups.iter().copied()) {
+    for address in
+        node_local(settings, input.config.kube_dns().first()).into_iter().chain(backups.iter().copied())
+    {
         push_address(&mut nameservers, address);
     }
     nameservers.truncate(validate::NAMESERVERS_MAX);
@@ -134,7 +136,7 @@ fn ours<'a>(input: &Input<'a>) -> Result<DnsSettings<'a>, Broken> {
 }
 
 /// The node-local addresses to use. The cluster's primary family, which is that of kube-dns' first address, goes first.
-fn locals(settings: &InjectionSettings, primary: Option<&IpAddr>) -> impl Iterator<Item = IpAddr> {
+pub fn node_local(settings: &InjectionSettings, primary: Option<&IpAddr>) -> Vec<IpAddr> {
     let mut locals = settings.node_local.clone();
     if let Some(primary) = primary {
         // Stable, so it changes nothing where the order is right.
@@ -143,7 +145,7 @@ fn locals(settings: &InjectionSettings, primary: Option<&IpAddr>) -> impl Iterat
     if settings.dual_stack == DualStack::BothBackups {
         locals.truncate(1);
     }
-    locals.into_iter()
+    locals
 }
 
 fn push_address(list: &mut Vec<IpAddr>, address: IpAddr) {

@@ -13,6 +13,8 @@ mod lagging;
 mod pods;
 mod scenarios;
 mod second;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;

@@ -4,6 +4,7 @@ mod certificates;
 mod failure;
 mod injection;
 mod operator;
+mod policy;
 
 use std::pin::Pin;
 
@@ -36,6 +37,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = scenarios![
     failure::a_stopped_server_costs_its_timeout_and_no_pod,
     failure::with_policy_fail_a_dead_server_is_refused_and_a_live_one_never_refuses,
     failure::a_restart_under_load_fails_no_pod,
+    policy::the_golden_cases_come_out_as_the_webhook_decides,
     certificates::leaf_and_authority_are_replaced_under_load_without_a_gap,
     certificates::the_servers_own_authority_rotates_under_load_without_a_gap,
     operator::the_commands_tell_the_truth_about_the_cluster,

@@ -157,7 +157,7 @@ class Case:
                 return None
         backups = self.kube_dns if self.wants_backup() else []
         local = list(s["nodeLocal"])
-        if len(local) == 2 and backups and ipaddress.ip_address(backups[0]).version != ipaddress.ip_address(local[0]).version:
+        if len(local) == 2 and self.kube_dns and ipaddress.ip_address(self.kube_dns[0]).version != ipaddress.ip_address(local[0]).version:
             local.reverse()
         if s["dualStack"] == "both-backups":
             local = local[:1]
