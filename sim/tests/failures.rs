@@ -323,7 +323,7 @@ fn f07_at_10_percent_loss_each_way_at_most_1_in_10000_fails_and_nobody_gets_anot
 }
 
 #[test]
-fn f07_loss_from_0_to_30_percent_is_survived_within_the_retry_budget() {
+fn f07_loss_from_0_to_30_percent_costs_no_more_messages_than_it_takes_to_get_one_through() {
     for (seed, loss) in [0, 10, 50, 100, 300].into_iter().enumerate() {
         let mut world = World::new(config(2));
         world.network = Box::new(lossy(seed as u64, loss, TWICE, LATE));
@@ -339,6 +339,21 @@ fn f07_loss_from_0_to_30_percent_is_survived_within_the_retry_budget() {
         let messages = world.questions().count() as f64 / figures.asked as f64;
         assert!(messages <= 1.0 / survives + f64::from(LATE) / 1000.0, "{loss}: {messages} each, {figures}");
     }
+}
+
+#[test]
+fn f07_when_nothing_gets_through_repetitions_stay_within_their_budget() {
+    let mut world = World::new(config(1));
+    // Probes are answered, so the upstream is not known to be down and each lookup would like its six attempts.
+    world.network = Box::new(|sent| if sent.is_probe() { sent.answered(ROUND_TRIP) } else { silence() });
+    world.load(0, 20 * SECOND, 10 * MS);
+    world.run_until(25 * SECOND);
+    let figures = world.all_figures();
+    assert_eq!((figures.lost, figures.failed), (0, figures.asked), "{figures}");
+    // Each is sent, and once more for nothing; all else is paid for: a burst of 512, and a fifth of the lookups.
+    let (sent, budget) = (world.questions().count(), 512 + figures.asked / 5);
+    assert!(sent <= 2 * figures.asked + budget, "{sent} messages for {} questions", figures.asked);
+    assert!(sent > 2 * figures.asked, "the budget is there to be used");
 }
 
 #[test]
