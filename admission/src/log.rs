@@ -12,11 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Lines that may wait for the writer: two bursts of every kind. At about 150 bytes each, less than 100 KiB.
-const WAITING_MAX: usize = 512;
+/// Lines that may wait for the writer: a burst of reviews. At about 150 bytes each, 300 KiB when it is full.
+const WAITING_MAX: usize = 2048;
 
 /// Lines of one kind per second, and the size of a burst: more tells nobody more.
 const LINES_PER_S: u32 = 20;
+
+/// The same for [`Kind::Review`], which is asked for: as many as one replica is expected to answer.
+const REVIEW_LINES_PER_S: u32 = 2000;
 
 /// How often what was left out is told.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,6 +48,10 @@ pub enum Kind {
 
 impl Kind {
     const ALL: [Self; 5] = [Self::Refused, Self::Connection, Self::Handshake, Self::Review, Self::Trouble];
+
+    fn lines_per_s(self) -> u32 {
+        if self == Self::Review { REVIEW_LINES_PER_S } else { LINES_PER_S }
+    }
 
     fn plural(self) -> &'static str {
         match self {
@@ -128,7 +135,7 @@ impl Log {
     /// A line that strangers can cause; `text` is made only if it may be written.
     pub fn limited(&self, kind: Kind, level: Level, text: impl FnOnce() -> String) {
         let mut budget = self.budgets[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        let may = budget.spend(Instant::now());
+        let may = budget.spend(Instant::now(), kind.lines_per_s());
         drop(budget);
         if may {
             self.say(level, text());
@@ -201,7 +208,7 @@ fn push_printable(line: &mut String, text: &str) {
 /// A token bucket that counts what it refuses.
 #[derive(Debug, Default)]
 struct Budget {
-    /// Lines spent beyond what time has paid back; at most [`LINES_PER_S`].
+    /// Lines spent beyond what time has paid back; at most a second's.
     spent: f64,
     last: Option<Instant>,
     left_out: u64,
@@ -209,11 +216,11 @@ struct Budget {
 }
 
 impl Budget {
-    fn spend(&mut self, now: Instant) -> bool {
+    fn spend(&mut self, now: Instant, per_s: u32) -> bool {
         let idle = now.saturating_duration_since(self.last.unwrap_or(now));
         self.last = Some(now);
-        self.spent = (self.spent - idle.as_secs_f64() * f64::from(LINES_PER_S)).max(0.0);
-        if self.spent + 1.0 <= f64::from(LINES_PER_S) {
+        self.spent = (self.spent - idle.as_secs_f64() * f64::from(per_s)).max(0.0);
+        if self.spent + 1.0 <= f64::from(per_s) {
             self.spent += 1.0;
             return true;
         }

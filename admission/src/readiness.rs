@@ -23,7 +23,7 @@ impl Need {
     /// What `/readyz` says while it is missing.
     const fn text(self) -> &'static str {
         match self {
-            Self::Certificate => "there is no certificate to serve yet",
+            Self::Certificate => "there is no certificate to serve",
             Self::CaBundle => "the webhook configuration does not trust the certificate yet",
             Self::KubeDns => "the address of kube-dns is not known yet",
             Self::NotStopping => "the server is about to stop",

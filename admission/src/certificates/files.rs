@@ -3,6 +3,7 @@
 //! The kubelet never writes into these files: it fills a new directory and swaps the symbolic link `..data`. So both are read through
 //! that link, resolved once for the pair; and they are simply read again twice a second, which no way of mounting can defeat.
 //! What cannot be served (half written, a key that is another's, expired) leaves the last good one in service, with one line in the log.
+//! A certificate that nobody replaces is told of while there is time, and makes the replica unready when it expires.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -31,7 +32,7 @@ const REMINDER: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Files {
     directory: PathBuf,
-    last: Option<Contents>,
+    last: Option<(Contents, Validity)>,
     trouble: Option<(String, SystemTime)>,
 }
 
@@ -85,13 +86,33 @@ impl Files {
     /// Reads once, and installs what is new.
     fn look(&mut self, targets: &Targets, now: SystemTime) {
         let result = match self.read() {
-            Ok(contents) if Some(&contents) == self.last.as_ref() => Ok(()),
+            Ok(contents) if self.last.as_ref().is_some_and(|(last, _)| *last == contents) => Ok(()),
             Ok(contents) => self.install(contents, targets, now),
             Err(why) => Err(why),
         };
-        match result {
-            Ok(()) => self.trouble = None,
-            Err(why) => self.complain(why.0, targets, now),
+        let left = self.last.as_ref().map(|(_, validity)| Left::of(*validity, now));
+        targets.readiness.set(Need::Certificate, left.is_some_and(|left| left != Left::Nothing));
+        let path = self.directory.join(Self::CERTIFICATE);
+        let still = if left.is_some() { "; the last one stays in service" } else { "" };
+        match (result, left) {
+            (Err(why), _) => {
+                self.complain(format!("no certificate can be taken from {why}{still}"), targets, now);
+            }
+            (Ok(()), Some(Left::Nothing)) => {
+                self.complain(
+                    format!("{} has expired; whoever makes it must replace it", path.display()),
+                    targets,
+                    now,
+                );
+            }
+            (Ok(()), Some(Left::Little)) => {
+                self.complain(
+                    format!("{} expires soon, and nobody has replaced it", path.display()),
+                    targets,
+                    now,
+                );
+            }
+            (Ok(()), _) => self.trouble = None,
         }
     }
 
@@ -113,9 +134,8 @@ impl Files {
             .install(Identity { chain, key, client_authorities })
             .map_err(|why| named(Self::CERTIFICATE)(ReadError(why.to_string())))?;
         targets.metrics.certificate(CertificateKind::Leaf, validity.not_after_s);
-        targets.readiness.set(Need::Certificate, true);
         targets.log.say(Level::Info, format!("serving the certificate in {}", self.directory.display()));
-        self.last = Some(contents);
+        self.last = Some((contents, validity));
         Ok(())
     }
 
@@ -125,8 +145,7 @@ impl Files {
             *last == why && now.duration_since(*at).is_ok_and(|since| since < REMINDER)
         });
         if !told {
-            let still = if self.last.is_some() { "; the last one stays in service" } else { "" };
-            targets.log.say(Level::Error, format!("no certificate can be taken from {why}{still}"));
+            targets.log.say(Level::Error, &why);
             self.trouble = Some((why, now));
         }
     }
@@ -144,6 +163,27 @@ impl Files {
             false => None,
         };
         Ok(Contents { certificate: read(Self::CERTIFICATE)?, key: read(Self::KEY)?, client_authority })
+    }
+}
+
+/// What is left of a certificate's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Enough,
+    /// Less than a quarter. cert-manager replaces certificates when a third is left.
+    Little,
+    Nothing,
+}
+
+impl Left {
+    fn of(validity: Validity, now: SystemTime) -> Self {
+        let now_s = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let life_s = validity.not_after_s.saturating_sub(validity.not_before_s);
+        match validity.not_after_s.saturating_sub(now_s) {
+            0 => Self::Nothing,
+            left_s if left_s < life_s / 4 => Self::Little,
+            _ => Self::Enough,
+        }
     }
 }
 
@@ -170,4 +210,18 @@ fn check_time(validity: Validity, now: SystemTime) -> Result<(), ReadError> {
         return Err(ReadError("it is not valid yet; check the clocks".into()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_runs_out_in_steps() {
+        let validity = Validity { not_before_s: 1000, not_after_s: 2000 };
+        let left = |seconds| Left::of(validity, UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!([left(1000), left(1750)], [Left::Enough; 2]);
+        assert_eq!([left(1751), left(1999)], [Left::Little; 2]);
+        assert_eq!([left(2000), left(9000)], [Left::Nothing; 2]);
+    }
 }

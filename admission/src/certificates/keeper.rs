@@ -76,7 +76,11 @@ impl Keeper {
 
     /// One look and one step, with what goes wrong told; [`Step::Rest`] if there is nothing to go on with.
     pub async fn turn(&mut self) -> Step {
-        match self.look().await {
+        let result = self.look().await;
+        // Whatever went wrong: a certificate that has expired is none.
+        let is_good = self.leaf.as_ref().is_some_and(|leaf| (self.clock)() < leaf.not_after_s);
+        self.targets.readiness.set(Need::Certificate, is_good);
+        match result {
             Ok(step) => {
                 self.trouble = None;
                 step
@@ -131,7 +135,8 @@ impl Keeper {
                     return Ok(Step::Rest);
                 };
                 let version = secret.as_ref().map(|secret| secret.version.as_str());
-                within(store.put_secret(&secret::encode(&next), version)).await?;
+                let data = secret::encode(&next, secret.as_ref().map(|secret| &secret.data));
+                within(store.put_secret(&data, version)).await?;
             }
         }
         self.targets.log.say(Level::Info, format!("certificates: {}", step.text()));
@@ -154,7 +159,6 @@ impl Keeper {
         self.targets.tls.install(identity).map_err(|why| failed(&why))?;
         self.leaf = Some(Leaf { issuer: issuer.clone(), from_s: look.began_s, not_after_s });
         self.targets.metrics.certificate(CertificateKind::Leaf, not_after_s);
-        self.targets.readiness.set(Need::Certificate, true);
         Ok(())
     }
 

@@ -153,3 +153,24 @@ async fn with_a_client_authority_beside_it_a_client_needs_a_certificate() {
     let mut client = Client::connect(server.webhook, Arc::new(config)).await.expect("a handshake");
     assert!(client.review(review("1", pod())).await.expect("an answer").has_patch());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_nobody_replaces_is_told_of_and_its_end_makes_the_replica_unready() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let second = time::Duration::seconds(1);
+    let (certificate, key) = authority.leaf_within(-second * 60, second * 6);
+    mount(folder.path(), 0, &[("tls.crt", &certificate), ("tls.key", &key)]);
+    let server = Server::start_in(folder, authority, &[], None);
+    server.ready().await;
+    let said = |text: &'static str| server.process.wait_for_line(text, LONG);
+    assert!(said("tls.crt expires soon, and nobody has replaced it").is_some(), "{}", server.process.dump());
+    assert!(
+        said("tls.crt has expired; whoever makes it must replace it").is_some(),
+        "{}",
+        server.process.dump()
+    );
+    assert_eq!(server.get("/readyz").await, (503, "there is no certificate to serve\n".into()));
+    let (next, next_key) = server.authority.leaf(2);
+    mount(server.folder.path(), 1, &[("tls.crt", &next), ("tls.key", &next_key)]);
+    server.ready().await;
+}

@@ -118,7 +118,7 @@ async fn without_a_certificate_it_waits_for_one_and_says_so() {
     let authority = crate::support::Authority::new();
     let (certificate, key) = authority.leaf(1);
     let server = Server::start_in(folder, authority, &[], None);
-    assert_eq!(server.get("/readyz").await, (503, "there is no certificate to serve yet\n".into()));
+    assert_eq!(server.get("/readyz").await, (503, "there is no certificate to serve\n".into()));
     assert!(server.process.wait_for_line("no certificate can be taken from", LONG).is_some());
     server.folder.write("tls.crt", certificate);
     server.folder.write("tls.key", key);

@@ -74,12 +74,18 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A leaf for [`NAME`]: certificate and key as PEM. `days` is how long it is good, from a year ago if negative.
+    /// A leaf for [`NAME`]: certificate and key as PEM. `days` is how long it is good from now on; it began a day ago, or ended then.
     pub(crate) fn leaf(&self, days: i64) -> (String, String) {
+        let day = time::Duration::days(1);
+        self.leaf_within(-day * 2, day * days as i32)
+    }
+
+    /// A leaf that is good from then to then, counted from now.
+    pub(crate) fn leaf_within(&self, from: time::Duration, to: time::Duration) -> (String, String) {
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).expect("a name");
         let now = time::OffsetDateTime::now_utc();
-        params.not_before = now - time::Duration::days(365);
-        params.not_after = now + time::Duration::days(days);
+        params.not_before = now + from;
+        params.not_after = now + to;
         let key = KeyPair::generate().expect("a key");
         let leaf = params.signed_by(&key, &self.issuer).expect("signed");
         (leaf.pem(), key.serialize_pem())
