@@ -66,7 +66,8 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    const ALL: [Self; 15] = [
+    /// All of them.
+    pub const ALL: [Self; 15] = [
         Self::Accept,
         Self::NoPlace,
         Self::Handshake,

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod certificates;
+mod docs;
 mod load;
 mod rotation;
 mod slice;
