@@ -19,6 +19,9 @@ use crate::snapshot::{NamespaceFacts, NamespaceView, Snapshot};
 /// Longest wait for a namespace; a Pod's creation waits with it.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// What is kept of a review's time for answering it after the look-up; a large Pod takes a few milliseconds.
+const ANSWERING: Duration = Duration::from_millis(50);
+
 /// Gets a namespace from the API server, past the watch.
 pub trait FreshNamespaces: Send + Sync + 'static {
     /// What matters of it; None if it cannot be had. Callers bound the time.
@@ -48,7 +51,9 @@ impl Reviewer {
         let (Some(namespace), Some(fresh)) = (&answered.recheck_namespace, &self.fresh) else {
             return answered;
         };
-        let until = deadline.min(Instant::now() + LOOKUP_TIMEOUT);
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now).saturating_sub(ANSWERING);
+        let until = now + LOOKUP_TIMEOUT.min(left);
         let facts = timeout_at(until, fresh.get(namespace)).await.ok().flatten();
         let view = facts.as_deref().map_or(NamespaceView::Selected, NamespaceView::Known);
         review::answer_for(body, &snapshot, view)

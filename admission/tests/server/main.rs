@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod certificates;
+mod defects;
 mod docs;
 mod load;
 mod rotation;
