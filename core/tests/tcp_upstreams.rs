@@ -527,6 +527,31 @@ fn what_is_out_when_an_upstream_comes_back_is_asked_again_whatever_max_connect_a
 }
 
 #[test]
+fn a_question_goes_once_over_a_connection_and_counts_once_when_that_is_refused() {
+    let mut ruled = over_tcp(1);
+    ruled.limits.connections_per_upstream_max = 1;
+    ruled.upstreams[0].max_fails = 0;
+    let mut world = World::new(ruled.clone());
+    world.ask(World::client(1), &name(1));
+    world.pass_ms(3_000);
+    assert_eq!(world.sent.len(), 1, "silent, and no other may be opened");
+
+    let mut world = World::new(ruled);
+    world.connects = false;
+    world.ask(World::client(1), &name(1));
+    world.pass_ms(1_000);
+    let connecting = world.open.values().next().expect("a path").0;
+    world.open.clear();
+    world.connects = true;
+    world.forwarder.handle_path_event(world.now, connecting, PathEvent::Refused);
+    world.drain();
+    world.pass_ms(100);
+    let sent = world.next_sent();
+    world.deliver(&sent, &sent.reply().answer("@ 60 IN A 192.0.2.1").bytes()).expect("accepted");
+    assert_eq!(world.only_answer().rdatas("A"), ["192.0.2.1"], "one of two attempts was refused");
+}
+
+#[test]
 fn a_pool_of_silent_connections_recovers_with_the_first_probe_that_is_answered() {
     for (connections, every_ms) in [(8, 10), (2, 500), (32, 100)] {
         let (good, all) = hung_and_healed(connections, every_ms);

@@ -67,6 +67,16 @@ impl RetryBudget {
     }
 }
 
+/// What became of an attempt.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Sending {
+    Sent,
+    /// The connection carries the lookup's question already.
+    UnderWay,
+    /// No path can be opened, and none is open that takes it.
+    NoPath,
+}
+
 impl<C: Cache> Forwarder<C> {
     /// Asks the next upstream in the lookup's order and sets the timer for the one after it.
     pub(super) fn next_attempt(&mut self, now: Instant, ticket: Ticket) {
@@ -89,20 +99,21 @@ impl<C: Cache> Forwarder<C> {
         };
         let wait = wait.min(lookup.read_timeout);
         lookup.try_again_at(now + wait);
-        if paid && self.send_attempt(now, ticket, upstream, transport) && turn > 0 {
+        if paid && self.send_attempt(now, ticket, upstream, transport) == Sending::Sent && turn > 0 {
             self.stats.upstreams[usize::from(upstream.0)].retransmissions.add(1);
         }
         self.lookups.arm(ticket);
     }
 
-    /// Sends a lookup's question to `upstream`. False if there is no path for it.
+    /// Sends a lookup's question to `upstream`, unless it is out on that very connection already: nothing gets lost there, so asking
+    /// twice would get nothing sooner, and count twice when the connection is refused.
     pub(super) fn send_attempt(
         &mut self,
         now: Instant,
         ticket: Ticket,
         upstream: UpstreamId,
         transport: Transport,
-    ) -> bool {
+    ) -> Sending {
         let oldest = self.oldest_beyond_udp_out_max(ticket).filter(|_| transport == Transport::Udp);
         if let Some(oldest) = oldest {
             mark(Mark::OldestAttemptGivenUp);
@@ -117,15 +128,19 @@ impl<C: Cache> Forwarder<C> {
             .map(|attempt| attempt.path)
             .or_else(|| self.path_for_a_repetition(now, ticket, transport, upstream));
         let path = own.or_else(|| self.path_for(now, upstream, transport));
+        let out = self.lookups.get(ticket).map(|lookup| &lookup.out[..]).unwrap_or_default();
+        if transport == Transport::Tcp && out.iter().any(|attempt| Some(attempt.path) == path) {
+            return Sending::UnderWay;
+        }
         let attempt = path.and_then(|path| self.add_query(now, path, Purpose::Lookup(ticket)));
-        let Some(lookup) = self.lookups.get_mut(ticket) else { return false };
+        let Some(lookup) = self.lookups.get_mut(ticket) else { return Sending::NoPath };
         let Some(attempt) = attempt else {
             lookup.last_cause = FailureCause::Local;
-            return false;
+            return Sending::NoPath;
         };
         lookup.out.push(attempt);
         self.stats.upstreams[usize::from(upstream.0)].attempts.add(1);
-        true
+        Sending::Sent
     }
 
     /// The UDP attempt that is given up for another one.
@@ -202,7 +217,7 @@ impl<C: Cache> Forwarder<C> {
         lookup.resends += 1;
         let enough = lookup.resends > RESENDS_MAX;
         mark_if(enough, Mark::ResendsUsedUp);
-        if enough || !self.send_attempt(now, ticket, lost.upstream, lost.transport) {
+        if enough || self.send_attempt(now, ticket, lost.upstream, lost.transport) == Sending::NoPath {
             self.attempt_failed(now, ticket, cause);
         }
     }

@@ -4,6 +4,7 @@
 //! sending rubbish can take names off the network (that is what a forged datagram does to CoreDNS today).
 
 use super::Forwarder;
+use super::attempt::Sending;
 use super::paths::{Attempt, OutQuery, Purpose};
 use crate::api::{FailureCause, Path, Rejection, Transport};
 use crate::cache::{Answer, AnswerMeta, AnswerRef, Cache, InsertRules, Inserted, Judgement, Ttls, judge};
@@ -122,7 +123,7 @@ impl<C: Cache> Forwarder<C> {
             if let Some(lookup) = self.lookups.get_mut(ticket) {
                 lookup.without_edns = true;
             }
-            if !self.send_attempt(now, ticket, upstream, transport) {
+            if self.send_attempt(now, ticket, upstream, transport) == Sending::NoPath {
                 self.attempt_failed(now, ticket, FailureCause::Local);
             }
         } else if self.fails_over(ticket, rcode) {
@@ -158,7 +159,7 @@ impl<C: Cache> Forwarder<C> {
         // It answered, so the next upstream is asked only if TCP takes its time.
         lookup.try_again_at(now + self.upstreams[usize::from(upstream.0)].rtt.stall_after());
         self.lookups.arm(ticket);
-        if !self.send_attempt(now, ticket, upstream, Transport::Tcp) {
+        if self.send_attempt(now, ticket, upstream, Transport::Tcp) == Sending::NoPath {
             self.attempt_failed(now, ticket, FailureCause::Local);
         }
     }
