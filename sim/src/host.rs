@@ -84,6 +84,8 @@ pub(crate) struct Worker {
     pub(crate) orphans: Vec<Waiter>,
     /// Lookups of which one was ended by an answer.
     pub(crate) tentative: Vec<u32>,
+    /// Paths that ended since the last drain.
+    pub(crate) refused_in_turn: u32,
     pub(crate) last_id: u16,
     pub(crate) counted: Counted,
 }
@@ -137,6 +139,22 @@ impl Worker {
         self.lines.get_mut(path.slot as usize)?.as_mut().filter(|line| line.path == path)
     }
 
+    /// A path ends: whatever is out on it may count as refused.
+    pub(crate) fn note_refusals(&mut self, path: Path) {
+        let Some(line) = self.lines.get(path.slot as usize).and_then(Option::as_ref) else { return };
+        self.refused_in_turn += 1;
+        if !line.connected || line.out.is_empty() {
+            // What has not left yet cannot be seen from here: it may be any of them.
+            self.flights.iter_mut().for_each(|flight| flight.refusals += 1);
+            return;
+        }
+        for (place, serial) in line.out.iter().flat_map(|out| &out.flights) {
+            if let Some(flight) = self.flights.get_mut(*place).filter(|flight| flight.serial == *serial) {
+                flight.refusals += 1;
+            }
+        }
+    }
+
     /// Some open UDP path to an upstream.
     pub(crate) fn any_udp_path(&self, upstream: usize, draw: &mut Draw) -> Option<Path> {
         let open = |line: &&Line| line.transport == Transport::Udp && line.upstream == upstream;
@@ -173,6 +191,7 @@ impl World {
             heard_in_turn: false,
             orphans: Vec::new(),
             tentative: Vec::new(),
+            refused_in_turn: 0,
             last_id: 0,
             counted: Counted::default(),
         });

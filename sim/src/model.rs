@@ -111,10 +111,12 @@ pub struct Flight {
     pub waiters: VecDeque<Waiter>,
     /// When the one that has waited longest asked.
     pub started: Instant,
-    /// All its upstreams were down when it began.
-    pub hopeless: bool,
+    /// Since when all its upstreams have been known to be down, if they were.
+    pub hopeless_since: Option<Instant>,
     /// Messages sent for it.
     pub sends: u32,
+    /// How often a path ended on which it was out: an upper bound of its refused attempts.
+    pub refusals: u32,
     /// An upstream's answer over UDP was truncated; `None`: its or that of another lookup that asked in the same words.
     pub truncated: Option<bool>,
     /// The answer that ended it, and the TTL that its clients see (`None`: the upstream's). If it is not over yet: answers of which
@@ -177,6 +179,11 @@ impl Flights {
         self.slots.iter().enumerate().filter_map(|(at, flight)| Some((at as u32, flight.as_ref()?)))
     }
 
+    /// All; those that are over included.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flight> {
+        self.slots.iter_mut().flatten()
+    }
+
     /// Lookups under way in a zone.
     pub fn in_zone(&self, zone: usize) -> usize {
         self.iter().filter(|(_, flight)| flight.zone == zone && !flight.over).count()
@@ -191,8 +198,9 @@ impl Flights {
             zone,
             waiters: VecDeque::from([waiter]),
             started: waiter.asked,
-            hopeless,
+            hopeless_since: hopeless.then_some(waiter.asked),
             sends: 0,
+            refusals: 0,
             truncated: Some(false),
             accepted: SmallVec::new(),
             over: false,

@@ -145,6 +145,9 @@ impl World {
                 PathEvent::Refused | PathEvent::Closed | PathEvent::LocalFailure => line.stalled = true,
             }
         }
+        if event != PathEvent::Connected {
+            host.note_refusals(path);
+        }
         let lookups = host.forwarder.lookups();
         host.forwarder.handle_path_event(now, path, event);
         host.step += 1;
@@ -214,6 +217,9 @@ impl World {
             Event::Failure(_) => counted.failure_events += 1,
             Event::Upstream { upstream, down } => {
                 self.trace.line(self.now, || format!("w{worker} upstream {} down: {down}", upstream.0));
+                if *down {
+                    self.note_hopeless(worker);
+                }
             }
         }
     }

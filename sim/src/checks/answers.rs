@@ -8,6 +8,8 @@
 //! * RFC 6891 §6.1.1 and §7: an OPT if and only if the client sent one; DO is copied. §6.2.3: sizes below 512 mean 512.
 //! * RFC 6840 §5.7: AD for those who asked with AD or DO. RFC 4035 §3.2.2: CD is copied.
 
+use crate::checks::effort::CONNECTS_MAX;
+use crate::checks::machine::{LOOKUP_TIME_ALL_DOWN, deadline};
 use crate::clients::{Ask, FIRST_PORT};
 use crate::failure::{Checked, ensure, fail};
 use crate::message::{self, HEADER, OPT, OPT_WITH_ERROR, flag, u16_at, u32_at};
@@ -167,6 +169,8 @@ impl World {
             return fail("machine/model", format!("query {number} waits for a lookup that is forgotten"));
         };
         let (key, zone, over) = (flight.key, flight.zone, flight.over);
+        let (started, refusals) = (flight.started, flight.refusals);
+        let early = now < deadline(flight);
         let (accepted, truncated) = (flight.accepted.clone(), flight.truncated);
         if let Some(at) = flight.waiters.iter().position(|waiter| waiter.ask == number) {
             flight.waiters.remove(at);
@@ -194,10 +198,33 @@ impl World {
         if key.rd && truncated != Some(true) {
             self.remember_failure(worker, key, now, truncated.is_some());
         }
+        // What is known to be down in this turn is told after its answers.
+        let host = &self.workers[worker];
+        let down = self.all_down(worker, zone) || host.heard_in_turn;
+        let early = early && !(down && now >= started + LOOKUP_TIME_ALL_DOWN);
+        self.check_given_up(worker, number, zone, early, refusals)?;
         // RFC 8914: "No Reachable Authority" or "Network Error".
         let error = extended_error(&self.out[..len]).filter(|error| [22, 23].contains(error));
         let says = Says::Local { rcode: 2, error: error.or(Some(22)) };
         self.check_answer(worker, number, Some(zone), says, len)
+    }
+
+    /// A lookup that fails has used its time, or every attempt that it may make was refused (CoreDNS' `max_connect_attempts`).
+    fn check_given_up(&self, worker: usize, number: u32, zone: usize, early: bool, refusals: u32) -> Checked {
+        let host = &self.workers[worker];
+        let Some(forward) = &host.plan.config.zones[zone].forward else { return Ok(()) };
+        let most = match forward.max_connect_attempts {
+            None => 2 * forward.upstreams.len() as u32,
+            Some(0) => CONNECTS_MAX,
+            Some(attempts) => attempts.min(CONNECTS_MAX),
+        };
+        // A machine without sockets cannot even be refused.
+        let starved = host.forwarder.stats().paths_exhausted.get() > 0;
+        ensure(!early || refusals >= most || starved, "progress/given-up", || {
+            format!(
+                "query {number} failed at worker {worker} before its time, {refusals} of {most} attempts refused"
+            )
+        })
     }
 
     /// The lookup for a key failed at this worker; `certain`: the core remembers that.
@@ -317,6 +344,10 @@ impl World {
             let Some(zone) = self.workers[worker].plan.zone_of(&self.space, question) else { continue };
             let key = self.key_of(worker, waiter.ask, question, zone);
             let place = self.wait(worker, key, zone, waiter, false);
+            let host = &mut self.workers[worker];
+            if let Some(flight) = host.flights.get_mut(place) {
+                flight.refusals += host.refused_in_turn;
+            }
             if let Some(wait) =
                 self.asks[waiter.ask as usize].waits.iter_mut().find(|wait| **wait == (worker, ORPHAN))
             {

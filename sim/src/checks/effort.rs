@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 /// (`core/src/forwarder/attempt.rs`).
 const ATTEMPTS_MAX: u32 = 6;
 const RESENDS_MAX: u32 = 32;
-const CONNECTS_MAX: u32 = 64;
+pub(crate) const CONNECTS_MAX: u32 = 64;
 /// Ports below are daemons'; NodePorts in between are services'.
 const PORT_MIN: u16 = 16_384;
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;

@@ -163,6 +163,9 @@ impl World {
                     )
                 })?;
                 let host = &mut self.workers[worker];
+                if !before.udp {
+                    host.note_refusals(path);
+                }
                 host.counted.rejected += 1;
                 host.fresh = false;
                 // On a connection, whoever speaks nonsense is left, and a lookup may have run out of ways.
@@ -344,8 +347,13 @@ impl World {
         ensure(line.out.iter().all(|out| out.id != asked.id), "forgery/ids", || {
             format!("{}: its ID is out on this path already", context())
         })?;
-        line.sent += 1;
+        // Nothing gets lost on a connection: to ask there twice is a waste.
         let udp = line.transport == Transport::Udp;
+        let again = |out: &crate::host::OutQuery| flights.len() == 1 && out.flights == flights && !probe;
+        ensure(udp || !line.out.iter().any(again), "effort/twice", || {
+            format!("{}: the same lookup's question is out on this connection already", context())
+        })?;
+        line.sent += 1;
         ensure(!udp || line.sent <= if single { 1 } else { 64 }, "forgery/ports", || {
             format!("{}: query number {} from one port (limits {limits:?})", context(), line.sent)
         })?;

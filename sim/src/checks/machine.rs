@@ -5,17 +5,17 @@
 //! * examples.md §9.3: queries are answered, dropped or waiting, and the core's own counters say the same.
 
 use crate::failure::{Checked, ensure};
-use crate::model::{Flights, Waiter};
+use crate::model::{Flight, Flights, Waiter};
 use crate::plan::Plan;
 use crate::world::World;
 use nodens_core::stats::Counter;
-use nodens_core::{DropReason, Duration, Stats};
+use nodens_core::{DropReason, Duration, Instant, Stats};
 use std::sync::Arc;
 
 /// The hard cap on a lookup.
 const LOOKUP_TIME_MAX: Duration = Duration::from_millis(4500);
 /// The cap while all upstreams are down.
-const LOOKUP_TIME_ALL_DOWN: Duration = Duration::from_millis(800);
+pub(crate) const LOOKUP_TIME_ALL_DOWN: Duration = Duration::from_millis(800);
 /// With more lookups under way than this, deadlines are looked at now and then.
 const FEW_LOOKUPS: usize = 32;
 
@@ -87,6 +87,13 @@ fn totals(stats: &Stats, counts: impl Fn(usize) -> bool) -> Totals {
     }
 }
 
+/// When a lookup must be over.
+pub(crate) fn deadline(flight: &Flight) -> Instant {
+    let usual = flight.started + LOOKUP_TIME_MAX;
+    let hopeless = flight.hopeless_since.map(|since| since.max(flight.started + LOOKUP_TIME_ALL_DOWN));
+    hopeless.map_or(usual, |hopeless| hopeless.min(usual))
+}
+
 impl World {
     /// Everything that a turn left to send has been sent: who was promised an answer in this turn has one.
     pub(crate) fn drained(&mut self, worker: usize) -> Checked {
@@ -108,6 +115,7 @@ impl World {
         host.unsure = false;
         host.fresh = true;
         host.heard_in_turn = false;
+        host.refused_in_turn = 0;
         let (lookups, waiters) = (host.forwarder.lookups(), host.forwarder.stats().waiters.get());
         ensure(lookups == host.flights.len(), "machine/lookups", || {
             format!("worker {worker} has {lookups} lookups, {} are under way", host.flights.len())
@@ -135,8 +143,7 @@ impl World {
             return Ok(());
         }
         for (_, flight) in host.flights.iter() {
-            let most = if flight.hopeless { LOOKUP_TIME_ALL_DOWN } else { LOOKUP_TIME_MAX };
-            let deadline = flight.started + most;
+            let deadline = deadline(flight);
             ensure(deadline > now, "machine/deadline", || {
                 format!("worker {worker}: a lookup has no end at {now:?}: {flight:?}")
             })?;

@@ -242,8 +242,18 @@ impl World {
         }
     }
 
+    /// An upstream is down: lookups that have no other left are hopeless.
+    pub(crate) fn note_hopeless(&mut self, worker: usize) {
+        let now = self.clock();
+        let zones = self.workers[worker].plan.config.zones.len();
+        let down: Vec<bool> = (0..zones).map(|zone| self.all_down(worker, zone)).collect();
+        for flight in self.workers[worker].flights.iter_mut().filter(|flight| down[flight.zone]) {
+            flight.hopeless_since.get_or_insert(now);
+        }
+    }
+
     /// Whether the worker itself holds all upstreams of a zone to be down.
-    fn all_down(&self, worker: usize, zone: usize) -> bool {
+    pub(crate) fn all_down(&self, worker: usize, zone: usize) -> bool {
         let host = &self.workers[worker];
         let stats = host.forwarder.stats();
         host.plan.config.zones[zone].forward.as_ref().is_some_and(|forward| {
