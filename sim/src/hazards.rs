@@ -65,6 +65,7 @@ hazards! {
     Notimp "notimp" Fault 20..300 in 8: "An upstream answers NOTIMP."
     OtherRcode "other-rcode" Fault 20..300 in 6: "An upstream answers with an RCODE that nobody expects."
     FormerrToEdns "formerr-to-edns" Fault 1000..1000 in 8: "An upstream answers FORMERR to queries with an OPT record."
+    Mute "mute" Fault 300..1000 in 8: "An upstream is well as far as probes can tell, and gives no answers."
     Truncating "truncating" Fault 50..1000 in 12: "An upstream truncates what it sends over UDP."
     WrongId "wrong-id" Fault 20..500 in 10: "An answer comes first with another ID."
     WrongQuestion "wrong-question" Fault 20..500 in 10: "An answer comes first with another question."

@@ -117,6 +117,12 @@ pub struct Flight {
     pub sends: u32,
     /// How often a path ended on which it was out: an upper bound of its refused attempts.
     pub refusals: u32,
+    /// Messages that may be sent for it besides the usual ones, because something came to nothing.
+    pub excuses: u32,
+    /// Messages of it that must have been paid for out of the retry budget.
+    pub paid: u32,
+    /// Something forged or broken came for it over UDP.
+    pub forged: bool,
     /// An upstream's answer over UDP was truncated; `None`: its or that of another lookup that asked in the same words.
     pub truncated: Option<bool>,
     /// The answer that ended it, and the TTL that its clients see (`None`: the upstream's). If it is not over yet: answers of which
@@ -184,6 +190,11 @@ impl Flights {
         self.slots.iter_mut().flatten()
     }
 
+    /// How many have begun.
+    pub fn begun(&self) -> u32 {
+        self.serial
+    }
+
     /// Lookups under way in a zone.
     pub fn in_zone(&self, zone: usize) -> usize {
         self.iter().filter(|(_, flight)| flight.zone == zone && !flight.over).count()
@@ -201,6 +212,9 @@ impl Flights {
             hopeless_since: hopeless.then_some(waiter.asked),
             sends: 0,
             refusals: 0,
+            excuses: 0,
+            paid: 0,
+            forged: false,
             truncated: Some(false),
             accepted: SmallVec::new(),
             over: false,

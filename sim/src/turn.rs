@@ -237,7 +237,9 @@ impl World {
                 let known = line.and_then(|line| line.take_if(|line| line.path == path));
                 ensure(known.is_some(), "machine/path", || {
                     format!("worker {worker} closes {path:?}, which is not open")
-                })
+                })?;
+                known.iter().for_each(|line| self.excuse_lost(worker, line));
+                Ok(())
             }
         }
     }

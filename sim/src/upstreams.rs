@@ -250,6 +250,7 @@ impl World {
         let Some(asked) = message::read_asked(bytes) else { return replies };
         let slow = self.ratio(Hazard::Slow);
         let twice = self.ratio(Hazard::AnswersTwice);
+        let mute = self.ratio(Hazard::Mute);
         let own = &mut self.upstreams[upstream];
         let mut after = own.draw.below(own.think);
         if own.draw.hit(slow) {
@@ -262,6 +263,9 @@ impl World {
             replies.push((Packet { bytes, truth: Truth::Probe }, after));
             return replies;
         };
+        if own.draw.hit(mute) {
+            return replies;
+        }
         self.broken_replies(upstream, &asked, question, after, &mut replies);
         for n in 0..2 {
             if n > 0 && !self.upstreams[upstream].draw.hit(twice) {

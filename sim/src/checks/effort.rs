@@ -14,10 +14,7 @@ use nodens_core::{Path, Transport};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 
-/// Transmissions that may be lost, resends because a connection ended, and one more over TCP for each truncated or forged answer
-/// (`core/src/forwarder/attempt.rs`).
-const ATTEMPTS_MAX: u32 = 6;
-const RESENDS_MAX: u32 = 32;
+/// Refused connects of a lookup, retransmissions aside (`core/src/forwarder/query.rs`).
 pub(crate) const CONNECTS_MAX: u32 = 64;
 /// Ports below are daemons'; NodePorts in between are services'.
 const PORT_MIN: u16 = 16_384;
@@ -58,19 +55,7 @@ impl World {
             }
         }
         ensure(!flights.is_empty(), "effort/unasked", || format!("{} and nobody waits for that", context()))?;
-        let forward = host.plan.config.zones[zone].forward.as_ref();
-        let upstreams = forward.map_or(1, |forward| forward.upstreams.len()) as u32;
-        let most = 2 * (ATTEMPTS_MAX.max(upstreams) + CONNECTS_MAX) + RESENDS_MAX;
-        let host = &mut self.workers[worker];
-        for (place, _) in &flights {
-            if let Some(flight) = host.flights.get_mut(*place) {
-                flight.sends += 1;
-                let sends = flight.sends;
-                ensure(sends <= most * flights.len() as u32, "effort/attempts", || {
-                    format!("worker {worker} asks for {key:?} for the {sends}th time")
-                })?;
-            }
-        }
+        self.check_attempt(worker, zone, &flights)?;
         Ok(flights)
     }
 

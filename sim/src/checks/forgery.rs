@@ -162,6 +162,7 @@ impl World {
                         before.lookups
                     )
                 })?;
+                self.excuse_forged(worker, path);
                 let host = &mut self.workers[worker];
                 if !before.udp {
                     host.note_refusals(path);
@@ -202,6 +203,10 @@ impl World {
         let Some(said) = self.book.said(version) else { return Ok(()) };
         let (rcode, truncated, has_opt) = (said.facts.rcode, said.facts.truncated, said.facts.opt.is_some());
         let edns = out.as_ref().is_some_and(|out| out.edns);
+        if truncated || (rcode == 1 && edns && !has_opt) {
+            self.excuse(worker, &before.live);
+        }
+        let host = &mut self.workers[worker];
         if truncated {
             ensure(noted.is_none(), "keeping/truncated", || {
                 format!("answer {version} is truncated and was kept ({noted:?})")

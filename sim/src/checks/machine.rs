@@ -35,6 +35,7 @@ pub(crate) struct Counted {
     pub(crate) opened: u64,
     pub(crate) query_events: u64,
     pub(crate) failure_events: u64,
+    pub(crate) repetitions_paid: u32,
     pub(crate) second: u64,
     /// Messages to upstreams in the second before the last, in the last, and in this.
     pub(crate) sent_per_second: [u32; 3],
@@ -188,7 +189,8 @@ impl World {
         let host = &mut self.workers[worker];
         let stays = |n: usize| plan.config.upstreams.contains(&host.plan.config.upstreams[n]);
         let base = totals(host.forwarder.stats(), stays);
-        host.counted = Counted { base, ..Counted::default() };
+        let repetitions_paid = host.counted.repetitions_paid;
+        host.counted = Counted { base, repetitions_paid, ..Counted::default() };
     }
 
     /// A worker has taken a new configuration.
