@@ -14,6 +14,7 @@
 //! | model and checks | `model.rs`, `checks/` | know what is allowed |
 
 use crate::cache::SimCache;
+use crate::checks::progress::REST_WITHIN;
 use crate::clients::{Ask, Client, Connection, Socket};
 use crate::draw::{Draw, Part, Ratio};
 use crate::failure::{Checked, Failure};
@@ -240,6 +241,9 @@ impl World {
 
     fn run(&mut self) -> Checked {
         while let Some((at, event)) = self.queue.pop() {
+            if self.healed && at > self.healed_at + REST_WITHIN {
+                break;
+            }
             self.now = at;
             self.summary.events += 1;
             if self.summary.events > EVENTS_MAX {

@@ -12,6 +12,9 @@ use crate::world::{Event, MS, SECOND, World};
 pub(crate) const RECOVERY_QUERIES: u32 = 24;
 /// Nothing is promised for so long after the healing: five seconds of remembered failures and the end of what was in flight.
 const GRACE: u64 = 6 * SECOND;
+/// When everything must have come to rest: recovery takes half a minute, and idle connections are closed some seconds later. Who
+/// still asks for time then would do so for ever.
+pub(crate) const REST_WITHIN: u64 = 600 * SECOND;
 /// What a client waits.
 const PATIENCE: u64 = SECOND;
 
