@@ -5,20 +5,23 @@
 #   make demo    cargo run --release -- demo
 #   make loom    the models of what threads share: the cache, orders to workers, counters
 #   make worlds  simulated worlds: those that failed before, and 500 that the commit decides
+#   make planted deliberately broken cores are seen: by a world for each fault, by the fuzz targets
 #   make fuzz    SECONDS=60 for each target, or TARGET=name; JOBS=1 at a time; needs nightly and a C++ compiler
+#   make mutants is there a test for every rule; by hand, hours
 #   make soak    longer evidence, run by hand, written down in docs/evidence/
 #   make tools   Debian's programs that the tests talk to (nsd, kdig, dig); needs root, else it says what is missing
 
 SHELL := /bin/bash
 SUITE := .ci/suite
 
-.PHONY: test lint demo loom worlds tools fmt planted fuzz soak instructions
+.PHONY: test lint demo loom worlds tools fmt planted fuzz mutants soak instructions
 
 test: tools
 	$(SUITE) "unit and integration tests" cargo test --locked --workspace --all-targets
 	$(SUITE) "documentation examples" cargo test --locked --workspace --doc
 	$(SUITE) "loom models" $(MAKE) --no-print-directory loom
 	$(SUITE) "simulated worlds" $(MAKE) --no-print-directory worlds
+	$(SUITE) "planted faults" $(MAKE) --no-print-directory planted
 	$(SUITE) "agent without a runtime is refused" .ci/feature-matrix
 	@.ci/suite --summary
 
@@ -48,12 +51,18 @@ fmt:
 tools:
 	@.ci/tools
 
-# The fuzz targets against faults planted in the core, which exist under this cfg alone.
+# Deliberately broken cores, which exist under this cfg alone: the worlds and the fuzz targets must see each fault.
+PLANTED := --locked --profile sim --target-dir target/planted
 planted:
-	RUSTFLAGS="--cfg nodens_sim" cargo test --locked -p nodens-fuzz --release --test planted --target-dir target/sim -- --nocapture
+	RUSTFLAGS="--cfg nodens_sim" cargo run --quiet $(PLANTED) -p nodens-sim -- planted replay sim/planted.txt
+	RUSTFLAGS="--cfg nodens_sim" cargo test $(PLANTED) -p nodens-fuzz --test planted -- --nocapture
 
 fuzz:
 	.ci/fuzz $(or $(TARGET),all) $(or $(SECONDS),60) $(or $(JOBS),1)
+
+# By hand; see .ci/mutants. Hours.
+mutants:
+	.ci/mutants
 
 # Longer evidence, by hand; see docs/evidence/.
 soak:
@@ -63,7 +72,6 @@ soak:
 	$(SUITE) "100 000 simulated worlds" $(SIM) run --seeds 100000 --derive "soak of $$(git rev-parse HEAD)" --profile all --twice 1000 --table
 	$(SUITE) "the agent's tests on tokio alone" cargo test --locked -p nodens --no-default-features --features tokio
 	$(SUITE) "the agent's tests on io_uring alone" cargo test --locked -p nodens --no-default-features --features uring
-	$(SUITE) "fuzz targets against planted faults" $(MAKE) --no-print-directory planted
 	$(SUITE) "ten minutes of each fuzz target" .ci/fuzz all 600 2
 	$(SUITE) "the webhook's promises under load, a rotation of authorities for five minutes" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens-admission --test server -- --nocapture --test-threads 1 load:: rotation::
 	$(SUITE) "every interleaving of two replicas that rotate" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens-admission --lib interleavings -- --nocapture --test-threads 2
