@@ -102,9 +102,16 @@ fn respelled(question: &[u8], spelling: u8) -> Vec<u8> {
     question
 }
 
+/// NAPTR, SVCB, HTTPS, ANAME: names in their RDATA must not be compressed (RFC 3597 §4, RFC 9460 §2.2), and are octets to us. hickory
+/// follows pointers there all the same, even into a TTL.
+const NEVER_COMPRESSED: [u16; 4] = [35, 64, 65, 65_305];
+
 /// Where hickory understands every record of the upstream, it understands the reply, and in the same way.
 fn check_with_hickory(upstream: &[u8], reply: &[u8], ttl_s: Option<u32>) {
     let Ok(upstream) = HickoryMessage::from_vec(upstream) else { return };
+    if upstream.all_sections().any(|record| NEVER_COMPRESSED.contains(&record.record_type().into())) {
+        return;
+    }
     let reply =
         HickoryMessage::from_vec(reply).expect("hickory reads what the upstream said, but not our reply");
     let sections = [
