@@ -22,7 +22,7 @@ pub struct AccessOptions {
     pub context: Option<String>,
     /// `--kube-dns-service`
     pub source: KubeDnsSource,
-    /// `--namespace`: where the admission server is installed.
+    /// `--server-namespace`: where the admission server is installed.
     pub namespace: String,
 }
 
@@ -70,7 +70,7 @@ pub fn access_flags() -> Vec<Flag<AccessOptions>> {
                 Ok(())
             }),
             Flag::value(
-                &["namespace"],
+                &["server-namespace"],
                 "NAME",
                 "where the admission server is installed; its Pods are never injected (default: its own in a Pod, else kube-system)",
                 |o: &mut O, text| {

@@ -1,13 +1,17 @@
 //! `explain`: the decision table walked for a manifest, each check with its outcome and what would change it.
 
-use std::io::{self, Write};
+mod live;
+
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::access::{AccessOptions, access_flags};
 use super::files;
+use super::operator::on_a_cluster;
 use super::serve::{InjectionOptions, injection_flags};
-use crate::cli::{Ended, say};
+use crate::cli::{Ended, complain, say};
 use crate::explain::{self, Explanation, Subject, render_json, render_text};
 use crate::flags::{self, Flag, UsageError};
 use crate::inject::{self, DEFAULT_NAMESPACE, Namespaces};
@@ -18,6 +22,7 @@ use crate::snapshot::{Config, NamespaceView};
 #[derive(Clone, Debug)]
 struct ExplainOptions {
     injection: InjectionOptions,
+    access: AccessOptions,
     files: Vec<String>,
     namespace: String,
     json: bool,
@@ -28,6 +33,7 @@ struct ExplainOptions {
 pub fn run(words: &[String]) -> Ended {
     let mut options = ExplainOptions {
         injection: InjectionOptions::default(),
+        access: AccessOptions::default(),
         files: Vec::new(),
         namespace: DEFAULT_NAMESPACE.into(),
         json: false,
@@ -36,22 +42,24 @@ pub fn run(words: &[String]) -> Ended {
     let rest = flags::parse(&explain_flags(), words, &mut options)?;
     if options.help {
         return say(&format!(
-            "Usage: nodens-admission explain -f FILE [-f FILE]... [FLAGS]\n\n\
-             Says for each Pod of the manifests whether it would be injected, check by check, and what would change that.\n{}",
+            "Usage: nodens-admission explain (pod|deployment|…|namespace) NAME [FLAGS]\n       \
+             nodens-admission explain -f FILE [-f FILE]... [FLAGS]\n\n\
+             Says for an object of the cluster, or for each Pod of the manifests, whether it would be injected, check by check, and \
+             what would change that.\n{}",
             flags::help(&explain_flags())
         ));
     }
-    if let Some(word) = rest.first() {
-        return Err(UsageError::new(
-            format!("unexpected argument `{word}`"),
-            "name manifests with `-f FILE`",
-        ));
-    }
-    if options.files.is_empty() {
-        return Err(UsageError::new(
-            "nothing is named to explain",
-            "write `-f FILE`, or `-f -` for standard input",
-        ));
+    match (rest.is_empty(), options.files.is_empty()) {
+        (false, true) => return live(&rest, options),
+        (true, false) => {}
+        (true, true) => {
+            let help = "write a kind and a name, as in `explain deployment web -n shop`, or `-f FILE`; `-f -` is standard input";
+            return Err(UsageError::new("nothing is named to explain", help));
+        }
+        (false, false) => {
+            let help = "name manifests with `-f FILE`, or an object of the cluster, not both";
+            return Err(UsageError::new(format!("unexpected argument `{}`", rest[0]), help));
+        }
     }
     let config = options.injection.offline_config()?;
     let mut found = Found { json: options.json, text: String::new(), values: Vec::new() };
@@ -61,12 +69,37 @@ pub fn run(words: &[String]) -> Ended {
             all.map_err(|error| format!("{file}: {error}"))
         });
         if let Err(problem) = explained {
-            // Nobody is left to be told if this fails.
-            let _ = writeln!(io::stderr(), "nodens-admission: {problem}");
+            complain(&problem);
             return Ok(ExitCode::FAILURE);
         }
     }
     found.print()
+}
+
+/// Explains an object of a cluster.
+fn live(words: &[String], options: ExplainOptions) -> Ended {
+    let target = live::Target::parse(words, &options.namespace)?;
+    let ExplainOptions { injection, access, json, .. } = options;
+    let injection = injection.checked()?;
+    let fetched =
+        on_a_cluster(&access, async |client| live::fetch(client, &target, injection, &access).await);
+    let explained = fetched.and_then(|live::Live { documents: text, injection, notes }| {
+        let config = Config::new(Arc::new(injection.settings), injection.kube_dns);
+        let mut found = Found { json, text: String::new(), values: Vec::new() };
+        let walked = documents(&text, &config, &access.namespace, |explanation| {
+            let mut explanation = explanation.clone();
+            explanation.notes.extend(notes.clone());
+            found.add(&explanation);
+        });
+        walked.map(|()| found).map_err(|error| error.to_string())
+    });
+    match explained {
+        Ok(found) => found.print(),
+        Err(problem) => {
+            complain(&problem);
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 /// What is to be printed at the end.
@@ -137,15 +170,21 @@ fn explain_flags() -> Vec<Flag<ExplainOptions>> {
                     Ok(())
                 },
             ),
-            Flag::value(&["n"], "NAMESPACE", "of what names none", |o: &mut O, text| {
-                o.namespace = text.into();
-                Ok(())
-            })
+            Flag::value(
+                &["n", "namespace"],
+                "NAMESPACE",
+                "of the object, and of what names none in a file",
+                |o: &mut O, text| {
+                    o.namespace = text.into();
+                    Ok(())
+                },
+            )
             .default(DEFAULT_NAMESPACE),
             Flag::switch(&["json"], "for machines: a JSON array", |o: &mut O, on| o.json = on),
             Flag::switch(&["help", "h"], "print this text", |o: &mut O, on| o.help = on),
         ],
     );
+    all.extend(access_flags().into_iter().map(|flag| flag.within(|options: &mut O| &mut options.access)));
     all.extend(
         injection_flags().into_iter().map(|flag| flag.within(|options: &mut O| &mut options.injection)),
     );

@@ -76,7 +76,8 @@ impl<O: Default + 'static> Command<O> {
         }
         typed.injection = typed.injection.checked()?;
         let json = typed.json;
-        match block_on(typed, work) {
+        let access = typed.access.clone();
+        match on_a_cluster(&access, async |client| work(client, typed).await) {
             Ok((report, is_well)) => {
                 let text = if json { to_json(&report) } else { report.to_string() };
                 cli::say(&text)?;
@@ -90,15 +91,16 @@ impl<O: Default + 'static> Command<O> {
     }
 }
 
-fn block_on<O, R>(
-    typed: Typed<O>,
-    work: impl AsyncFnOnce(&Client, Typed<O>) -> Found<R>,
-) -> Result<(R, bool), String> {
+/// Runs something with a client for the cluster that is meant; what goes wrong comes back in words.
+pub(super) fn on_a_cluster<R>(
+    access: &AccessOptions,
+    work: impl AsyncFnOnce(&Client) -> Result<R, ReadError>,
+) -> Result<R, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| format!("the runtime cannot be started: {why}"))?;
     runtime.block_on(async {
-        let client = typed.access.client().await.map_err(|why| why.to_string())?;
-        work(&client, typed).await.map_err(|why| why.to_string())
+        let client = access.client().await.map_err(|why| why.to_string())?;
+        work(&client).await.map_err(|why| why.to_string())
     })
 }
 
@@ -108,7 +110,11 @@ fn to_json(report: &impl Serialize) -> String {
 }
 
 /// The settings that were typed, else those of the server that runs, else the defaults; its own namespace exempt.
-async fn judged_with(client: &Client, typed: InjectionOptions, namespace: &str) -> InjectionOptions {
+pub(super) async fn judged_with(
+    client: &Client,
+    typed: InjectionOptions,
+    namespace: &str,
+) -> InjectionOptions {
     let is_typed = typed.settings != InjectionSettings::default() || !typed.kube_dns.is_empty();
     let mut judged = if is_typed { typed } else { deployed::injection(client).await.unwrap_or(typed) };
     judged.settings.exempt_namespaces.push(namespace.into());
@@ -136,7 +142,7 @@ struct ListOptions {
 pub fn list_injected(words: &[String]) -> Ended {
     type O = ListOptions;
     let flags = vec![
-        Flag::value(&["only-namespace", "n"], "NAME", "one namespace instead of all", |o: &mut O, text| {
+        Flag::value(&["n", "namespace"], "NAME", "one namespace instead of all", |o: &mut O, text| {
             o.only = Some(text.into());
             Ok(())
         }),

@@ -67,7 +67,7 @@ struct Condition<'a> {
 impl<'a> Stored<'a> {
     /// None: no Pod that can be read.
     pub fn read(text: &'a str) -> Option<Self> {
-        let pod: Pod<'a> = serde_json::from_str(text).ok()?;
+        let pod = Pod::read(text).ok()?;
         let status = serde_json::from_str::<WithStatus<'a>>(text).ok()?.status.unwrap_or_default();
         let is_ready =
             status.conditions.iter().flatten().any(|c| &*c.kind == "Ready" && &*c.status == "True");

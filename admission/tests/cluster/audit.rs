@@ -203,7 +203,7 @@ async fn what_is_missing_or_cannot_be_read_is_said() {
     api.fail_next("GET /api/v1/pods", 403);
     let settings = Arc::new(InjectionSettings::default());
     let options = audit::Options { settings, source: KubeDnsSource::default(), kube_dns: Vec::new() };
-    let error = audit::run(&api.client(), &options).await.err().expect("forbidden");
+    let error = audit::run(&api.client(), &options).await.expect_err("forbidden");
     assert!(
         error.to_string().contains("cannot read Pods") && error.to_string().contains("permission"),
         "{error}"

@@ -4,6 +4,7 @@ mod audit;
 mod certificates;
 mod client;
 mod events;
+mod explain;
 mod fixtures;
 mod mock_api;
 mod preflight;
