@@ -45,6 +45,11 @@ const COMMANDS: &[Command] = &[
         run: commands::policy::run,
     },
     Command {
+        name: "policy-controller",
+        summary: "keep the parameters of that policy in step with the cluster's DNS",
+        run: commands::policy_controller::run,
+    },
+    Command {
         name: "audit",
         summary: "what injection does in this cluster: agents beside nodes, each namespace, stale addresses, NetworkPolicies in the way",
         run: commands::operator::audit,

@@ -83,7 +83,7 @@ pub async fn client(kubeconfig: Option<PathBuf>, context: Option<String>) -> Res
 #[derive(Debug)]
 pub struct Watches {
     progress: Arc<Progress>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Watches {
@@ -95,27 +95,43 @@ impl Watches {
         snapshot: &Arc<ArcSwap<Snapshot>>,
         notify: &Notify,
     ) -> Self {
-        let progress = Arc::new(Progress::default());
-        let mut tasks = JoinSet::new();
-        let keeper = NamespacesKeeper::new(Arc::clone(snapshot), Arc::clone(&progress), Arc::clone(notify));
+        let mut watches = Self { progress: Arc::default(), tasks: JoinSet::new() };
+        let keeper =
+            NamespacesKeeper::new(Arc::clone(snapshot), Arc::clone(&watches.progress), Arc::clone(notify));
         let namespaces: Api<NamespaceMeta> = Api::all(client.clone());
         let events = watcher(namespaces, watch_config());
-        tasks.spawn(follow(events, notice::Subject::Namespaces, keeper, Arc::clone(notify)));
+        watches.tasks.spawn(follow(events, notice::Subject::Namespaces, keeper, Arc::clone(notify)));
         match source {
-            Some(source) => {
-                let services: Api<Service> = Api::namespaced(client.clone(), &source.namespace);
-                let keeper = KubeDnsKeeper::new(
-                    source,
-                    Arc::clone(snapshot),
-                    Arc::clone(&progress),
-                    Arc::clone(notify),
-                );
-                let events = watcher(services, watch_config());
-                tasks.spawn(follow(events, notice::Subject::KubeDns, keeper, Arc::clone(notify)));
-            }
-            None => progress.set_kube_dns(true),
+            Some(source) => watches.add_kube_dns(client, source, snapshot, notify),
+            None => watches.progress.set_kube_dns(true),
         }
-        Self { progress, _tasks: tasks }
+        watches
+    }
+
+    /// Watches the cluster's DNS alone.
+    pub fn kube_dns(
+        client: &Client,
+        source: KubeDnsSource,
+        snapshot: &Arc<ArcSwap<Snapshot>>,
+        notify: &Notify,
+    ) -> Self {
+        let mut watches = Self { progress: Arc::default(), tasks: JoinSet::new() };
+        watches.add_kube_dns(client, source, snapshot, notify);
+        watches
+    }
+
+    fn add_kube_dns(
+        &mut self,
+        client: &Client,
+        source: KubeDnsSource,
+        snapshot: &Arc<ArcSwap<Snapshot>>,
+        notify: &Notify,
+    ) {
+        let services: Api<Service> = Api::namespaced(client.clone(), &source.namespace);
+        let keeper =
+            KubeDnsKeeper::new(source, Arc::clone(snapshot), Arc::clone(&self.progress), Arc::clone(notify));
+        let events = watcher(services, watch_config());
+        self.tasks.spawn(follow(events, notice::Subject::KubeDns, keeper, Arc::clone(notify)));
     }
 
     /// How far they have come.

@@ -10,9 +10,10 @@
 //! | 17 | not to be said: CEL has no hash function. Nor can a policy only report |
 //!
 //! What a policy cannot do: say why. It has no warnings, no audit annotations, no reasons in metrics. What changes with the cluster (kube-dns'
-//! addresses) and with the operator's numbers stands in the parameters, so the policy itself is constant.
+//! addresses) and with the operator's numbers stands in the parameters, which [`controller`] keeps in step, so the policy itself is constant.
 
 mod conditions;
+pub mod controller;
 mod documents;
 mod variables;
 

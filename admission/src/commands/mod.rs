@@ -15,8 +15,10 @@ pub mod nodes;
 pub mod operator;
 pub mod pods;
 pub mod policy;
+pub mod policy_controller;
 pub mod preflight;
 pub mod serve;
+mod signals;
 pub mod table;
 pub mod uninstall;
 

@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
 pub use certificate::{CertMode, CertificateOptions};
 pub use options::{InjectionOptions, ServeOptions, injection_flags, serve_flags};
 
+use super::signals::Signals;
 use crate::certificates::files::Targets;
 use crate::cli::{self, Ended};
 use crate::flags;
@@ -85,8 +85,7 @@ async fn serve_until_told(
     probes: std::net::TcpListener,
     log: &Log,
 ) -> Result<(), String> {
-    let told = |kind| signal(kind).map_err(|why| format!("signals cannot be waited for: {why}"));
-    let mut signals = Signals { term: told(SignalKind::terminate())?, int: told(SignalKind::interrupt())? };
+    let mut signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new());
     let tls = Arc::new(Tls::default());
     let readiness = Arc::new(Readiness::new([Need::Certificate]));
@@ -149,20 +148,6 @@ async fn end(webhook: Serving, delay: Duration, drain: Duration, log: &Log) {
         0 => log.say(Level::Info, "all connections have ended"),
         cut => log
             .say(Level::Warning, format!("{cut} connections did not end within {drain:?} and were cut off")),
-    }
-}
-
-struct Signals {
-    term: Signal,
-    int: Signal,
-}
-
-impl Signals {
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The scenarios, in the order in which they run.
 
 mod certificates;
+mod controller;
 mod failure;
 mod injection;
 mod operator;
@@ -38,6 +39,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = scenarios![
     failure::with_policy_fail_a_dead_server_is_refused_and_a_live_one_never_refuses,
     failure::a_restart_under_load_fails_no_pod,
     policy::the_golden_cases_come_out_as_the_webhook_decides,
+    controller::the_policys_addresses_follow_the_cluster,
     certificates::leaf_and_authority_are_replaced_under_load_without_a_gap,
     certificates::the_servers_own_authority_rotates_under_load_without_a_gap,
     operator::the_commands_tell_the_truth_about_the_cluster,

@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod fixtures;
 mod mock_api;
+mod parameters;
 mod preflight;
 mod rest;
 
