@@ -121,6 +121,11 @@ pub fn complain(why: &str) {
     let _ = writeln!(io::stderr(), "nodens-admission: {why}");
 }
 
+/// What can be typed behind `nodens-admission`.
+pub fn command_names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|command| command.name)
+}
+
 fn help_text() -> String {
     let mut text = String::from(
         "nodens-admission: gives Pods node-local DNS, and says why it does not\n\nUsage: nodens-admission [COMMAND] [FLAGS]\n\nCommands:\n",

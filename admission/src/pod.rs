@@ -3,101 +3,15 @@
 //!
 //! `null` counts as absent everywhere, as it does in Kubernetes.
 
-use std::borrow::Cow;
+mod json;
+
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Deref;
 
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A string of the document, borrowed where it holds no escapes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
-
-impl Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A JSON object. serde would take an array for a struct too, field by field; a Pod whose `spec` is an array is no Pod, and a patch for it
-/// would not apply.
-#[derive(Clone, Debug, Default)]
-pub struct Object<T>(pub T);
-
-impl<T> Deref for Object<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Object<T>, M::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
-    }
-}
-
-/// A map of strings, in the document's order. The last of equal keys counts, as in Go.
-#[derive(Clone, Debug, Default)]
-pub struct Pairs<'a>(Vec<(Text<'a>, Text<'a>)>);
-
-impl Pairs<'_> {
-    /// The value of one key.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.iter().rfind(|(name, _)| *name == key).map(|(_, value)| value)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// A `null` value is an empty string in Go.
-        struct PairsVisitor<'a>(PhantomData<&'a ()>);
-
-        impl<'de: 'a, 'a> Visitor<'de> for PairsVisitor<'a> {
-            type Value = Pairs<'a>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of strings")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Pairs<'a>, M::Error> {
-                let mut pairs = Vec::new();
-                while let Some((key, value)) = map.next_entry::<Text<'a>, Option<Text<'a>>>()? {
-                    pairs.push((key, value.unwrap_or_default()));
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-
-        deserializer.deserialize_map(PairsVisitor(PhantomData))
-    }
-}
+pub use json::{NotAPod, Object, Pairs, Text};
 
 /// A Pod, as far as the decision looks; see [`Pod::read`].
 #[derive(Debug, serde::Deserialize)]
@@ -111,9 +25,11 @@ pub struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    /// Reads a Pod's JSON, or says which field is no Pod's.
-    pub fn read(json: &'a str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str::<Object<Self>>(json).map(|pod| pod.0)
+    /// Reads a Pod's JSON, or says what is no Pod's, and near which field.
+    pub fn read(json: &'a str) -> Result<Self, NotAPod> {
+        serde_json::from_str::<Object<Self>>(json)
+            .map(|pod| pod.0)
+            .map_err(|error| NotAPod::new(json, &error))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use nodens_admission::policy::{Names, documents};
 use nodens_admission::snapshot::Config;
 use nodens_testkit::{note, skip};
@@ -66,11 +66,17 @@ pub(crate) async fn the_golden_cases_come_out_as_the_webhook_decides(cluster: &C
                 failed.push(format!("{}\n  policy  {got}\n  webhook {wanted}", case.name));
             }
         }
-        let gone = DeleteParams::default();
-        let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(client());
-        bindings.delete(&group, &gone).await.expect("deleted");
-        Api::<MutatingAdmissionPolicy>::all(client()).delete(&group, &gone).await.expect("deleted");
     }
+    // Not one by one: with its last policy the API server stops to watch ConfigMaps, and was seen to miss the next one.
+    let all = (&DeleteParams::default(), &ListParams::default());
+    Api::<MutatingAdmissionPolicyBinding>::all(cluster.client.clone())
+        .delete_collection(all.0, all.1)
+        .await
+        .expect("deleted");
+    Api::<MutatingAdmissionPolicy>::all(cluster.client.clone())
+        .delete_collection(all.0, all.1)
+        .await
+        .expect("deleted");
     assert!(failed.is_empty(), "{} of {compared}:\n{}", failed.len(), failed.join("\n"));
     assert!(compared > 60 && injected > 25, "{compared} compared, {injected} injected");
     note(&format!(
