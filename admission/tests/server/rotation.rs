@@ -89,6 +89,12 @@ impl Memory {
         self.state.lock().expect("no test panics within").bundles.as_ref().expect("there is one").bundles[0]
             .clone()
     }
+
+    /// Somebody else writes into the Secret.
+    fn spoil(&self, change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) {
+        let mut state = self.state.lock().expect("no test panics within");
+        change(&mut state.secret.as_mut().expect("there is one").data);
+    }
 }
 
 impl CertificateStore for Memory {
@@ -286,7 +292,7 @@ async fn f22_a_rotation_under_load_loses_no_review() {
     // A machine with other things to do sends fewer; the long form is for one without.
     assert!(soak.reviews >= time * if is_long { 150 } else { 10 }, "{} reviews", soak.reviews);
     // Each rotation shows the bundle with one authority, with two before the switch and after it in another order, and with one again.
-    assert!(soak.bundles >= 1 + 2 * rotations, "{} states of caBundle", soak.bundles);
+    assert!(soak.bundles > 2 * rotations, "{} states of caBundle", soak.bundles);
     assert!(soak.leaves as u64 >= 2 * time / (times.leaf_life_s + 1), "{} leaves", soak.leaves);
 }
 
@@ -372,9 +378,9 @@ async fn what_somebody_wrote_into_the_secret_or_the_configuration_is_put_right()
         ("next.key", b"x"),
     ] {
         let before = store.bundle();
-        let mut state = store.state.lock().expect("free");
-        state.secret.as_mut().expect("there is one").data.insert(key.into(), value.to_vec());
-        drop(state);
+        store.spoil(|data| {
+            data.insert(key.into(), value.to_vec());
+        });
         assert_eq!(keeper.turn().await, Step::Found, "{key}");
         assert_eq!(keeper.turn().await, Step::Publish, "{key}");
         let after = store.bundle();
@@ -386,9 +392,7 @@ async fn what_somebody_wrote_into_the_secret_or_the_configuration_is_put_right()
         assert_eq!(after.matches("BEGIN").count(), (before.matches("BEGIN").count() + 1).min(5), "{key}");
     }
     // An empty Secret is one that the chart made beforehand.
-    let mut state = store.state.lock().expect("free");
-    state.secret.as_mut().expect("there is one").data.clear();
-    drop(state);
+    store.spoil(BTreeMap::clear);
     assert_eq!(keeper.turn().await, Step::Found);
 }
 
