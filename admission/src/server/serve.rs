@@ -1,7 +1,7 @@
 //! The loop that accepts, and what happens to a connection from its first byte to its last.
 //!
 //! HTTP/1.1 only, in TLS' offer (ALPN) too: the API server's webhook client asks for exactly that, so that its requests spread over the
-//! replicas. A connection costs a task and a few buffers; everything it may wait for has a deadline (see [`super::life`]).
+//! replicas. A connection costs a task and a few buffers; everything it may wait for has a deadline (see `life`).
 
 use std::io;
 use std::net::SocketAddr;
