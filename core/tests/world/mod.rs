@@ -96,6 +96,23 @@ pub(crate) fn config(upstreams: u8) -> Config {
     }
 }
 
+/// As [`config`], over TCP alone.
+pub(crate) fn over_tcp(upstreams: u8) -> Config {
+    let mut config = config(upstreams);
+    for zone in &mut config.zones {
+        zone.forward.as_mut().expect("a forward").transport = UpstreamTransport::ForceTcp;
+    }
+    for upstream in &mut config.upstreams {
+        upstream.probe_transport = Transport::Tcp;
+    }
+    config
+}
+
+/// A query for one of many names.
+pub(crate) fn name(n: u32) -> Query {
+    Query::new(&format!("n{n}.example.org."), "A").id(n as u16)
+}
+
 impl World {
     pub(crate) fn new(config: Config) -> World {
         let now = Instant::from_nanos(1_000_000_000_000);
