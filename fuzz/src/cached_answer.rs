@@ -27,8 +27,8 @@ pub fn cached_answer(data: &[u8]) {
         return;
     }
     let (Some(header), Some(question)) = (Header::read(&upstream), Question::read(&upstream)) else { return };
-    // Validation has seen to it (V6) before anything is walked.
-    if header.counts[0] != 1 {
+    // Validation has seen to these (V4 to V6) before anything is walked.
+    if !header.flags.has(Flags::QR) || header.flags.opcode() != 0 || header.counts[0] != 1 {
         return;
     }
     let walked = Message::walk(&upstream, header, question);
