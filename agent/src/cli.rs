@@ -20,6 +20,7 @@ use nodens_node::BackEndChoice;
 
 use crate::corefile::config::RuntimeChoice;
 use crate::corefile::{ListenAddr, nearest};
+use crate::privilege::{UID, User};
 use flags::{FLAGS, Scope, Value};
 
 /// Exit code for a command line that cannot be understood, and for a Corefile that is refused.
@@ -100,6 +101,8 @@ pub struct RunOptions {
     pub health_port: u16,
     /// `-metrics-listen-address`: where the set-up's own metrics are.
     pub metrics_listen_address: ListenAddr,
+    /// `-user`: who the agent becomes if it was started as root.
+    pub user: User,
     /// `-pidfile`: written once the service answers.
     pub pidfile: Option<PathBuf>,
     /// `-quiet`: no lines about the start.
@@ -135,6 +138,7 @@ impl Default for RunOptions {
                 ip: Some(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
                 port: 9353,
             },
+            user: User::Become(UID),
             pidfile: None,
             quiet: false,
             workers: None,

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod log;
 pub mod loop_check;
 pub mod node;
+pub mod privilege;
 pub mod reload;
 pub mod run;
 pub mod runtimes;

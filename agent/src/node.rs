@@ -19,8 +19,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nodens_node::rules::{Programs, choose, rules_for};
 use nodens_node::{
-    Desired, Events, Figures, Keeper, Node, Outcome, Ports, Presence, Report, RulesWish, Step, Wish,
+    BackEnd, Desired, Events, Figures, Keeper, Node, Outcome, Ports, Presence, Report, RulesWish, Step, Wish,
 };
 
 use crate::cli::RunOptions;
@@ -62,15 +63,36 @@ pub fn desired(options: &RunOptions) -> Desired {
     }
 }
 
+/// Whether the command line wishes anything of the node.
+fn is_idle(desired: &Desired) -> bool {
+    let nothing = desired.link == Wish::LeaveAlone
+        && desired.rules == RulesWish::LeaveAlone
+        && desired.unthrottled == Wish::LeaveAlone;
+    desired.addresses.is_empty() || nothing
+}
+
+/// What setting up the node takes: whether there is anything to do, and whether iptables' programs do it, as far as
+/// can be told now. To be called within the control thread's event loop.
+pub async fn takes(options: &RunOptions) -> (bool, bool) {
+    let desired = desired(options);
+    if is_idle(&desired) {
+        return (false, false);
+    }
+    let programs = Programs::find();
+    if desired.rules == RulesWish::LeaveAlone || !programs.are_there() {
+        return (true, false);
+    }
+    let (wanted, _) = rules_for(&desired.rules, &desired.addresses, BackEnd::Nftables);
+    let chosen = choose(options.packetrules, &wanted, &programs).await;
+    (true, chosen.is_ok_and(|chosen| chosen.rules.back_end() == BackEnd::Iptables))
+}
+
 impl NodeSide {
     /// Makes interface and addresses; `None` if nothing is wished for or nothing can be done. To be called within the
     /// control thread's event loop.
     pub async fn begin<S: LineSink>(options: &RunOptions, log: &mut Log<S>) -> Option<NodeSide> {
         let desired = desired(options);
-        let is_idle = desired.link == Wish::LeaveAlone
-            && desired.rules == RulesWish::LeaveAlone
-            && desired.unthrottled == Wish::LeaveAlone;
-        if options.localip.is_empty() || is_idle {
+        if is_idle(&desired) {
             return None;
         }
         let opened = Node::open(options.packetrules)

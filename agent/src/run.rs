@@ -2,6 +2,7 @@
 //!
 //! | from | to | done |
 //! | --- | --- | --- |
+//! | starting | starting | privileges given up, see `privilege` |
 //! | starting | starting | there is a template and nothing yet to fill it with: one line, and another try from time to time |
 //! | starting | serving | the node's interface made, Corefile read, sockets bound, workers up, endpoints open, `/ready` 200, pid file written, then the node's packet rules |
 //! | serving | serving | SIGHUP, SIGUSR1 or a look at the files: another Corefile is in force, or the old one stays |
@@ -27,7 +28,8 @@ use crate::build_config::{Built, Environment, Plan};
 use crate::cli::RunOptions;
 use crate::corefile::Diagnostic;
 use crate::log::{Level, LineSink, Log, Output};
-use crate::node::NodeSide;
+use crate::node::{self, NodeSide};
+use crate::privilege::{self, Needs, SteppedDown};
 use crate::reload::{Loaded, Reloader};
 use crate::runtimes;
 use crate::service::{Service, StartError};
@@ -88,8 +90,10 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
         runtime: options.runtime,
         ..Environment::of_this_machine()
     };
-    let mut log = Log::new(Output::new(io::stdout()));
     let control = control_runtime()?;
+    let privileges = step_down(options, &control);
+    let mut log = Log::new(Output::new(io::stdout()));
+    privileges.complaints.iter().for_each(|line| log.say(Level::Warning, line));
     // From now on a signal waits until somebody can act on it.
     let mut signals = {
         let _in_control = control.enter();
@@ -103,7 +107,8 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
     }
     // Before the Corefile: `bind` may name the interface.
     let mut node = control.block_on(NodeSide::begin(options, &mut log));
-    let served = serve(options, &environment, &control, signals, template, node.as_mut(), &mut log);
+    let threads = Threads { control: &control, privileges: &privileges };
+    let served = serve(options, &environment, threads, signals, template, node.as_mut(), &mut log);
     // However it ended, the node is not left with what nobody uses.
     if let Some(node) = node {
         control.block_on(node.leave(&mut log));
@@ -112,11 +117,26 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
     served
 }
 
+/// Gives up what is not needed. From here on the process may have more than one thread.
+fn step_down(options: &RunOptions, control: &tokio::runtime::Runtime) -> SteppedDown {
+    let (sets_up, iptables) = control.block_on(node::takes(options));
+    let of_template = Template::of(options).map(|_| options.corefile.clone());
+    let writes = of_template.into_iter().chain(options.pidfile.clone()).collect();
+    privilege::step_down(&Needs { user: options.user, sets_up, iptables, writes })
+}
+
+/// The two kinds of threads that there are.
+#[derive(Copy, Clone)]
+struct Threads<'a> {
+    control: &'a tokio::runtime::Runtime,
+    privileges: &'a SteppedDown,
+}
+
 /// From the Corefile until the last answer.
 fn serve(
     options: &RunOptions,
     environment: &Environment<'_>,
-    control: &tokio::runtime::Runtime,
+    Threads { control, privileges }: Threads<'_>,
     signals: Signals,
     template: Option<Filler>,
     node: Option<&mut NodeSide>,
@@ -125,10 +145,16 @@ fn serve(
     let mut reloader = Reloader::new(options.corefile_path());
     let Loaded { built, warnings: complaints, watch, nodens } =
         reloader.read(environment).map_err(Failure::Corefile)?;
-    let starter = runtimes::choose(built.plan.runtime).map_err(Failure::Usage)?;
+    // What works here for the workers, not for us.
+    let bare = privileges.bare;
+    let starter = bare.run(|| runtimes::choose(built.plan.runtime));
+    let starter = starter
+        .map_err(|error| Failure::Other(format!("cannot start a thread without privileges: {error}")))?
+        .map_err(Failure::Usage)?;
     if !options.quiet {
         log.say(Level::Info, format_args!("nodens {}", env!("CARGO_PKG_VERSION")));
         log.say(Level::Info, format_args!("runtime {}: {}", starter.name, starter.reason));
+        log.say(Level::Info, &privileges.kept);
     }
     if let Some(line) = unused(options, template.is_some()) {
         log.say(Level::Warning, line);
@@ -146,7 +172,7 @@ fn serve(
             Err(error) => log.say(Level::Warning, format_args!("{error}, with -metrics-listen-address")),
         }
     }
-    let service = Service::start(built.clone(), &starter)?;
+    let service = Service::start(built.clone(), &starter, bare)?;
     for held in shared {
         let text = format_args!(
             "another process already serves {} and shares its queries; if that is not a takeover, stop it (`{}` names it)",

@@ -27,6 +27,7 @@ use nodens_runtime::{
 
 use crate::admin::metrics::Control;
 use crate::build_config::{Built, Plan};
+use crate::privilege::Bare;
 use crate::runtimes::{self, Starter};
 use figures::{Counts, Current};
 use places::Places;
@@ -53,6 +54,8 @@ pub struct Service {
     places: Places,
     /// The limit of open files.
     nofile: u64,
+    /// What starts workers.
+    bare: Bare,
     cache: Arc<SharedCache>,
     workers: Vec<WorkerHandle>,
     /// What drives each of them.
@@ -97,7 +100,7 @@ impl std::error::Error for StartError {}
 
 impl Service {
     /// Binds every socket, then starts every worker. Once it returns, queries are answered.
-    pub fn start(built: Built, starter: &Starter) -> Result<Service, StartError> {
+    pub fn start(built: Built, starter: &Starter, bare: Bare) -> Result<Service, StartError> {
         let Built { mut config, plan, .. } = built;
         let nofile =
             raise_nofile().map_err(|error| StartError::System("cannot read RLIMIT_NOFILE", error))?;
@@ -109,7 +112,7 @@ impl Service {
         let cache_bytes = usize::try_from(plan.cache_bytes).unwrap_or(usize::MAX);
         let cache = Arc::new(SharedCache::new(cache_bytes, &chance.child()));
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let mut workers = start_workers(starter, &config, &cache, listeners, &mut chance)?;
+        let mut workers = start_workers((starter, bare), &config, &cache, listeners, &mut chance)?;
         let runtimes = vec![starter.name; workers.len()];
         let events = workers.iter_mut().filter_map(WorkerHandle::take_events).collect();
         let figures = Arc::new(Figures {
@@ -135,6 +138,7 @@ impl Service {
             config,
             places,
             nofile,
+            bare,
             cache,
             workers,
             runtimes,
@@ -304,7 +308,7 @@ impl Service {
             clients: ClientLimits::per_worker(self.workers.len() + 1),
             clock: Clock::system(),
         };
-        (starter.start)(spec).map_err(|error| StartError::System("cannot start a worker", error))
+        start_worker(starter, self.bare, spec)
     }
 
     /// Asks all workers to finish what they have begun.
@@ -357,7 +361,7 @@ fn probes_health(plan: &Plan) -> bool {
 }
 
 fn start_workers(
-    starter: &Starter,
+    (starter, bare): (&Starter, Bare),
     config: &Arc<ArcSwap<Config>>,
     cache: &Arc<SharedCache>,
     listeners: Listeners,
@@ -377,11 +381,19 @@ fn start_workers(
             clients,
             clock,
         };
-        let worker =
-            (starter.start)(spec).map_err(|error| StartError::System("cannot start a worker", error))?;
-        workers.push(worker);
+        workers.push(start_worker(starter, bare, spec)?);
     }
     Ok(workers)
+}
+
+/// A worker has the privileges of the thread that starts it, and it needs none.
+fn start_worker(
+    starter: &Starter,
+    bare: Bare,
+    spec: WorkerSpec<SharedCache>,
+) -> Result<WorkerHandle, StartError> {
+    let started = bare.run(|| (starter.start)(spec)).flatten();
+    started.map_err(|error| StartError::System("cannot start a worker", error))
 }
 
 /// 32 bytes that nobody can guess.

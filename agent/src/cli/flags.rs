@@ -11,6 +11,7 @@ use nodens_node::plan::LOOPBACK;
 use super::{Command, Parser};
 use crate::corefile::config::RuntimeChoice;
 use crate::corefile::{ListenAddr, parse_go_duration};
+use crate::privilege::User;
 
 /// Most workers, as in the Corefile.
 const WORKERS_MAX: u16 = 256;
@@ -122,6 +123,27 @@ pub(super) const FLAGS: &[Flag] = &[
         scopes: SERVING,
         help: "what drives the sockets: `auto`, `uring` (io_uring) or `tokio` (epoll); goes before `runtime` in the Corefile; \
                the default is `auto`",
+    },
+    Flag {
+        names: &["user", "uid"],
+        value: Value::Text {
+            metavar: "UID",
+            default: "65053",
+            set: |p, text| {
+                p.options.user = match text {
+                    "keep" | "0" => User::Keep,
+                    // The last number means "no user" to the kernel.
+                    _ => match text.parse() {
+                        Ok(uid) if uid < u32::MAX => User::Become(uid),
+                        _ => return Err("write the number of a user, or `keep`".to_owned()),
+                    },
+                };
+                Ok(())
+            },
+        },
+        group: Group::Serving,
+        scopes: RUN,
+        help: "who the agent becomes after a start as root, by number; `keep` stays root. Two agents share a node only under one UID",
     },
     Flag {
         names: &["pidfile"],

@@ -10,6 +10,7 @@ use crate::build_config::{self, Environment, ZoneIds};
 use crate::cli::DemoOptions;
 use crate::corefile::{self, LoadOptions, Source};
 use crate::log::Log;
+use crate::privilege::Bare;
 use crate::run::{Failure, StopSignals, control_runtime, drain};
 use crate::runtimes;
 use crate::service::Service;
@@ -30,7 +31,7 @@ pub fn run(options: &DemoOptions) -> Result<(), Failure> {
     let built =
         build_config::build(&corefile, &environment, &mut ZoneIds::default()).map_err(Failure::Corefile)?;
     let starter = runtimes::choose(built.plan.runtime).map_err(Failure::Usage)?;
-    let service = Service::start(built, &starter)?;
+    let service = Service::start(built, &starter, Bare::default())?;
     if !options.quiet {
         let listen = service.addresses.first().copied().unwrap_or(listen);
         let _ = io::stdout().write_all(format!("{}\n", super::intro(listen)).as_bytes());
