@@ -9,12 +9,15 @@
 #   make fuzz    SECONDS=60 for each target, or TARGET=name; JOBS=1 at a time; needs nightly and a C++ compiler
 #   make mutants is there a test for every rule; by hand, hours
 #   make soak    longer evidence, run by hand, written down in docs/evidence/
+#   make chart   tests of deploy/: the chart with the real Helm engine, manifests, alerts, documents
+#   make manifests      writes what is made from the chart: raw manifests, tables of parameters and metrics
+#   make chart-package  target/charts with the chart as a tgz and index.yaml; URL=… is where it will be served
 #   make tools   Debian's programs that the tests talk to (nsd, kdig, dig); needs root, else it says what is missing
 
 SHELL := /bin/bash
 SUITE := .ci/suite
 
-.PHONY: test lint demo loom worlds tools fmt planted fuzz mutants soak instructions
+.PHONY: test lint demo loom worlds tools fmt planted fuzz mutants soak instructions chart manifests chart-package
 
 test: tools
 	$(SUITE) "unit and integration tests" cargo test --locked --workspace --all-targets
@@ -23,6 +26,7 @@ test: tools
 	$(SUITE) "simulated worlds" $(MAKE) --no-print-directory worlds
 	$(SUITE) "planted faults" $(MAKE) --no-print-directory planted
 	$(SUITE) "agent without a runtime is refused" .ci/feature-matrix
+	$(SUITE) "chart" $(MAKE) --no-print-directory chart
 	@.ci/suite --summary
 
 lint:
@@ -56,6 +60,15 @@ PLANTED := --locked --profile sim --target-dir target/planted
 planted:
 	RUSTFLAGS="--cfg nodens_sim" cargo run --quiet $(PLANTED) -p nodens-sim -- planted replay sim/planted.txt
 	RUSTFLAGS="--cfg nodens_sim" cargo test $(PLANTED) -p nodens-fuzz --test planted -- --nocapture
+
+chart: tools
+	.ci/chart-tests
+
+manifests:
+	.ci/chart-tests deploy/tools/generate.py
+
+chart-package:
+	.ci/chart-tests deploy/tools/package.py target/charts $(URL)
 
 fuzz:
 	.ci/fuzz $(or $(TARGET),all) $(or $(SECONDS),60) $(or $(JOBS),1)
