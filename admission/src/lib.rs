@@ -14,6 +14,7 @@ pub mod commands;
 pub mod decide;
 pub mod duration;
 pub mod explain;
+pub mod family;
 pub mod flags;
 pub mod inject;
 pub mod log;

@@ -59,6 +59,8 @@ pub enum ErrorKind {
     BodyBroken,
     /// A review that cannot be read, or its object.
     Undecodable,
+    /// A review whose object names another namespace than the request, whose counts.
+    OtherNamespace,
     /// The answer was not ready in time.
     Overdue,
     /// A defect of ours, caught.
@@ -67,7 +69,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Accept,
         Self::NoPlace,
         Self::Handshake,
@@ -81,6 +83,7 @@ impl ErrorKind {
         Self::NoRoom,
         Self::BodyBroken,
         Self::Undecodable,
+        Self::OtherNamespace,
         Self::Overdue,
         Self::Internal,
     ];
@@ -101,6 +104,7 @@ impl ErrorKind {
             Self::NoRoom => "no-room",
             Self::BodyBroken => "body-broken",
             Self::Undecodable => "undecodable",
+            Self::OtherNamespace => "other-namespace",
             Self::Overdue => "overdue",
             Self::Internal => "internal",
         }
@@ -187,6 +191,7 @@ pub struct Metrics {
     ca_bundle_in_sync: Gauge,
     rotation_phase: Gauge,
     certificate_loads: Counter,
+    events_lost: Counter,
 }
 
 impl Default for Metrics {
@@ -222,6 +227,7 @@ impl Metrics {
             ca_bundle_in_sync: Gauge::default(),
             rotation_phase: Gauge::default(),
             certificate_loads: Counter::default(),
+            events_lost: Counter::default(),
             registry: Registry::default(),
         };
         for reason in Reason::ALL {
@@ -263,7 +269,7 @@ impl Metrics {
         );
         registry.register(
             "config_generation",
-            "How often configuration, kube-dns' address or namespaces changed since the start",
+            "How often the addresses of kube-dns changed since the start",
             metrics.config_generation.clone(),
         );
         registry.register("ready", "1 if /readyz says so", metrics.ready.clone());
@@ -286,6 +292,11 @@ impl Metrics {
             "certificate_loads",
             "Certificates that were taken into service",
             metrics.certificate_loads.clone(),
+        );
+        registry.register(
+            "events_lost",
+            "Events that could not be written, or had to be dropped",
+            metrics.events_lost.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -338,7 +349,7 @@ impl Metrics {
         self.upstream_synced.set(synced.into());
     }
 
-    /// Another snapshot is in force.
+    /// What Pods are given is another from now on.
     pub fn config_changed(&self) {
         self.config_generation.inc();
     }
@@ -354,6 +365,11 @@ impl Metrics {
         if kind == CertificateKind::Leaf {
             self.certificate_loads.inc();
         }
+    }
+
+    /// For whoever writes Events.
+    pub fn events_lost(&self) -> Counter {
+        self.events_lost.clone()
     }
 
     /// How the rotation stands.

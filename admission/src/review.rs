@@ -169,6 +169,7 @@ impl<'a> Parsed<'a> {
             pod: String::new(),
             owner: None,
             patch_bytes: 0,
+            names_other_namespace: false,
             notes: Vec::new(),
         };
         if !self.request.is_pod_create() {
@@ -193,7 +194,9 @@ impl<'a> Parsed<'a> {
             name: owned(&owner.name),
             uid: owned(&owner.uid),
         });
-        if pod.metadata.namespace.as_deref().is_some_and(|own| !own.is_empty() && *own != outcome.namespace) {
+        let own_namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        outcome.names_other_namespace = !own_namespace.is_empty() && own_namespace != outcome.namespace;
+        if outcome.names_other_namespace {
             outcome.notes.push("the object names another namespace than the request, which counts".into());
         }
         let input = Input::new(&self.request, &pod, namespace, config);

@@ -6,13 +6,12 @@
 //! server with Events has `sideEffects: NoneOnDryRun`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -35,7 +34,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Events {
     outcomes: mpsc::Sender<Told>,
-    lost: Arc<AtomicU64>,
+    lost: Counter,
 }
 
 #[derive(Debug)]
@@ -47,13 +46,12 @@ struct Told {
 }
 
 impl Events {
-    /// Writes with this client as `instance`, the name of this Pod. The writer ends with the last clone. To be called within a tokio
-    /// runtime.
-    pub fn start(client: Client, instance: Option<String>) -> Self {
+    /// Writes with this client as `instance`, the name of this Pod; `lost` counts what could not be written or had to be dropped. The
+    /// writer ends with the last clone. To be called within a tokio runtime.
+    pub fn start(client: Client, instance: Option<String>, lost: Counter) -> Self {
         let (outcomes, waiting) = mpsc::channel(WAITING_MAX);
-        let lost = Arc::new(AtomicU64::new(0));
         let reporter = Reporter { controller: "node-local-dns-admission".into(), instance };
-        tokio::spawn(write_all(Recorder::new(client, reporter), waiting, Arc::clone(&lost)));
+        tokio::spawn(write_all(Recorder::new(client, reporter), waiting, lost.clone()));
         Self { outcomes, lost }
     }
 
@@ -65,13 +63,8 @@ impl Events {
         let Some(owner) = outcome.owner.clone() else { return };
         let (reason, namespace, notes) = (outcome.reason, outcome.namespace.clone(), outcome.notes.clone());
         if self.outcomes.try_send(Told { reason, namespace, owner, notes }).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost.inc();
         }
-    }
-
-    /// Events that could not be written, or had to be dropped.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -88,7 +81,7 @@ fn is_worth_telling(reason: Reason) -> bool {
     )
 }
 
-async fn write_all(recorder: Recorder, mut waiting: mpsc::Receiver<Told>, lost: Arc<AtomicU64>) {
+async fn write_all(recorder: Recorder, mut waiting: mpsc::Receiver<Told>, lost: Counter) {
     let mut told: HashMap<(String, Reason), Instant> = HashMap::new();
     while let Some(next) = waiting.recv().await {
         let now = Instant::now();
@@ -98,7 +91,7 @@ async fn write_all(recorder: Recorder, mut waiting: mpsc::Receiver<Told>, lost: 
         }
         let written = timeout(WRITE_TIMEOUT, recorder.publish(&event(&next), &reference(next))).await;
         if !matches!(written, Ok(Ok(()))) {
-            lost.fetch_add(1, Ordering::Relaxed);
+            lost.inc();
             continue;
         }
         if told.len() >= TOLD_MAX {

@@ -2,6 +2,14 @@
 
 use std::net::IpAddr;
 
+use crate::family::Family;
+
+/// Of which family a range is. What is no range has none.
+pub(super) fn family(range: &str) -> Option<Family> {
+    let (base, _) = range.split_once('/')?;
+    base.parse().ok().map(|base| Family::of(&base))
+}
+
 /// Whether a range holds an address. What is no range holds none.
 pub(super) fn holds(range: &str, address: IpAddr) -> bool {
     let Some((base, bits)) = range.split_once('/') else { return false };

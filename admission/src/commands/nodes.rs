@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::Client;
 use serde::Deserialize;
 
+use super::cidr;
 use super::pods::Stored;
 use crate::cluster::read::{ReadError, each_raw};
+use crate::family::Family;
 use crate::names::{OS_LABELS, VIRTUAL_NODE_LABEL, VIRTUAL_NODE_PREFIX};
 use crate::pod::{Pairs, Text};
 
@@ -27,6 +29,8 @@ pub struct Nodes {
     pub windows: usize,
     /// Whether this is an Alibaba Cloud cluster, whose own services have limits.
     pub is_alibaba_cloud: bool,
+    /// Of the addresses that Pods on them get, as far as nodes tell.
+    pub pod_families: BTreeSet<Family>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +56,8 @@ struct Spec<'a> {
     taints: Option<Vec<Taint<'a>>>,
     #[serde(borrow, default, rename = "providerID")]
     provider_id: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "podCIDRs")]
+    pod_cidrs: Option<Vec<Text<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +98,8 @@ impl Nodes {
         // `cn-hangzhou.i-bp1…`: a region and an ECS instance.
         let provider = spec.and_then(|spec| spec.provider_id.as_deref()).unwrap_or_default();
         self.is_alibaba_cloud |= provider.split_once(".i-").is_some_and(|(region, _)| region.contains('-'));
+        let ranges = spec.and_then(|spec| spec.pod_cidrs.as_deref()).unwrap_or_default();
+        self.pod_families.extend(ranges.iter().filter_map(|range| cidr::family(range)));
         let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
         // DaemonSets' Pods tolerate what the node life-cycle puts on nodes.
         let keeps_off = |taint: &&Taint<'_>| {

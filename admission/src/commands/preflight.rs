@@ -6,7 +6,7 @@ mod platform;
 mod releases;
 mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -22,6 +22,7 @@ use super::nodes::Nodes;
 use super::{audit, shorten};
 use crate::cluster::kube_dns::{Discovered, KubeDnsSource};
 use crate::cluster::read::{ReadError, ask, get, list};
+use crate::family::{self, Family};
 use crate::names::{ENABLED, INJECTION_LABEL};
 use crate::settings::InjectionSettings;
 
@@ -87,12 +88,18 @@ pub async fn run(client: &Client, options: &Options) -> Result<Report, ReadError
         }
         Err(error) => checks.push(Check::unknown("cluster DNS", error)),
     }
+    let mut families: BTreeSet<Family> = found.addresses.iter().map(Family::of).collect();
     match Nodes::read(client).await {
         Ok(nodes) => {
+            families.extend(&nodes.pod_families);
+            checks.extend(node_local_check(&options.settings.node_local, &families));
             checks.extend(node_checks(client, &nodes, &options.namespace).await);
             checks.push(platform::private_zone(client, &nodes, &options.source.namespace).await);
         }
-        Err(error) => checks.push(Check::unknown("nodes", &error)),
+        Err(error) => {
+            checks.extend(node_local_check(&options.settings.node_local, &families));
+            checks.push(Check::unknown("nodes", &error));
+        }
     }
     checks.extend(platform::terway(client, &options.settings.node_local).await);
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
@@ -133,6 +140,33 @@ fn version_check(version: &str, minor: u32) -> Check {
         ),
         _ => Check::ok(CHECK, version),
     }
+}
+
+/// Whether Pods have the families that the node-local addresses are of. `families` are those of the cluster's DNS and of the nodes'
+/// ranges for Pods; none known, nothing said.
+fn node_local_check(node_local: &[IpAddr], families: &BTreeSet<Family>) -> Option<Check> {
+    const CHECK: &str = "node-local address";
+    if families.is_empty() {
+        return None;
+    }
+    let seen = family::list(families.iter().copied());
+    let foreign = node_local.iter().find(|address| !families.contains(&Family::of(address)));
+    let all = node_local.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+    Some(match foreign {
+        None => Check::ok(CHECK, format!("{all}; this cluster has {seen}")),
+        Some(address) => Check::problem(
+            CHECK,
+            format!("{address} is {}, and this cluster has {seen} alone", Family::of(address)),
+            match Family::of(address) {
+                Family::Ipv4 => {
+                    "choose an address from fd00::/8 for agents and admission server (--nameserver)"
+                }
+                Family::Ipv6 => {
+                    "choose an IPv4 address, 169.254.20.10 as a rule, for agents and admission server (--nameserver)"
+                }
+            },
+        ),
+    })
 }
 
 fn system_namespaces(settings: &InjectionSettings, labelled: &[String]) -> Check {

@@ -48,6 +48,8 @@ pub struct Outcome {
     pub owner: Option<Owner>,
     /// The size of the patch, 0 without one.
     pub patch_bytes: usize,
+    /// The object names another namespace than the request, whose counts.
+    pub names_other_namespace: bool,
     /// Things worth a warning: annotations that were not heeded, a limit that was broken, the object's namespace.
     pub notes: Vec<String>,
 }

@@ -10,6 +10,7 @@
 //! | too much in all bodies together             | 503                                         | `no-room`       |
 //! | what is no AdmissionReview                  | 400                                         | `undecodable`   |
 //! | a review whose object is no Pod             | 200, allowed, no patch                      | `undecodable`   |
+//! | one whose object names another namespace    | 200, as the request's namespace decides     | `other-namespace` |
 //! | an answer that is not ready in time         | 504                                         | `overdue`       |
 //! | a review                                    | 200, allowed, with a patch or without       | its reason      |
 //! | a defect of ours while answering            | 500                                         | `internal`      |
@@ -157,6 +158,9 @@ impl Webhook {
             Reason::Undecodable => metrics.error(ErrorKind::Undecodable),
             Reason::PatchUnproven => metrics.error(ErrorKind::Internal),
             _ => {}
+        }
+        if outcome.names_other_namespace {
+            metrics.error(ErrorKind::OtherNamespace);
         }
         if matches!(outcome.reason, Reason::Undecodable | Reason::PatchUnproven) || !outcome.notes.is_empty()
         {

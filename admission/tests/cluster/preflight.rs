@@ -26,9 +26,13 @@ async fn cluster() -> MockApi {
 }
 
 async fn run(api: &MockApi, upstream_ip: Option<&str>) -> Report {
+    run_with(api, upstream_ip, InjectionSettings::default()).await
+}
+
+async fn run_with(api: &MockApi, upstream_ip: Option<&str>, settings: InjectionSettings) -> Report {
     let options = Options {
         upstream_ip: upstream_ip.map(|text| text.parse().expect("an address")),
-        settings: InjectionSettings::default(),
+        settings,
         source: KubeDnsSource::default(),
         namespace: "kube-system".into(),
         release: None,
@@ -80,6 +84,33 @@ async fn the_upstream_address_must_be_free_and_in_range() {
     assert!(changed.verdict == Verdict::Problem && changed.seen.contains("never changes"), "{changed:?}");
     let none = check(&run(&api, None).await, "upstream IP");
     assert!(none.verdict == Verdict::Ok && none.seen.contains("172.21.0.20"), "{none:?}");
+}
+
+#[tokio::test]
+async fn the_node_local_address_is_of_a_family_that_pods_have() {
+    let api = cluster().await;
+    let verdict = async |locals: &[&str]| {
+        let node_local = locals.iter().map(|text| text.parse().expect("an address")).collect();
+        let settings = InjectionSettings { node_local, ..InjectionSettings::default() };
+        check(&run_with(&api, None, settings).await, "node-local address")
+    };
+    let dual = verdict(&["169.254.20.10", "fd00::10"]).await;
+    assert!(dual.verdict == Verdict::Problem && dual.seen.starts_with("fd00::10 is IPv6"), "{dual:?}");
+    assert_eq!(verdict(&["169.254.20.10"]).await.verdict, Verdict::Ok);
+    // The default address in a cluster of IPv6 alone.
+    api.put(&service_path("kube-dns"), service("kube-dns", &["fd00:96::a"]));
+    put_node(&api, "node-1", json!({}), json!({"podCIDRs": ["fd00:10::/64"]}));
+    let four = verdict(&["169.254.20.10"]).await;
+    assert_eq!(four.verdict, Verdict::Problem, "{four:?}");
+    assert!(
+        four.seen.contains("this cluster has IPv6 alone") && four.remedy.contains("fd00::/8"),
+        "{four:?}"
+    );
+    assert_eq!(verdict(&["fd00::10"]).await.verdict, Verdict::Ok);
+    // Pods of both families, though cluster DNS has one.
+    put_node(&api, "node-2", json!({}), json!({"podCIDRs": ["fd00:11::/64", "10.1.2.0/24"]}));
+    let both = verdict(&["169.254.20.10"]).await;
+    assert!(both.verdict == Verdict::Ok && both.seen.ends_with("IPv4 and IPv6"), "{both:?}");
 }
 
 #[tokio::test]

@@ -105,6 +105,13 @@ async fn an_object_that_is_no_pod_is_allowed_without_a_patch() {
         assert!(!reply.has_patch());
         assert_eq!(reply.json()["response"]["auditAnnotations"]["reason"], reason);
     }
+    // The request's namespace counts.
+    let mut elsewhere = pod();
+    elsewhere["metadata"]["namespace"] = json!("kube-system");
+    assert_eq!(server.errors("other-namespace").await, 0);
+    assert!(client.review(review("3", elsewhere)).await.expect("an answer").has_patch());
+    assert_eq!(server.errors("other-namespace").await, 1);
+    assert_eq!(lines(&server, "names another namespace than the request", 1).await, 1);
     assert_unharmed(&mut server).await;
 }
 
