@@ -186,7 +186,7 @@ impl Reason {
             Self::UpstreamUnknown => "the address of kube-dns, the backup nameserver, is not known",
             Self::UserDnsConfig => "the Pod brings a dnsConfig, and the server is told to respect it",
             Self::LimitsExceeded => {
-                "the Pod's DNS configuration breaks one of the API's limits, alone or together with ours"
+                "the Pod's DNS configuration breaks one of the API's limits, alone or with ours"
             }
             Self::Rollout => "the gradual rollout has not reached the Pod's owner",
             Self::Injected => "the Pod uses node-local DNS",

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Answered, Outcome};
 use crate::reason::Reason;
 
-/// Characters of a warning at most: the API server cuts there, and `kubectl` shows it in one line.
+/// Bytes of a warning at most, as Kubernetes asks of webhooks; `kubectl` shows it in one line. (API servers cut at 256.)
 pub const WARNING_MAX: usize = 120;
 
 #[derive(Serialize)]
@@ -79,7 +79,8 @@ fn warnings(outcome: &Outcome) -> Vec<String> {
             | Reason::UserDnsConfig
             | Reason::LimitsExceeded
     );
-    let table = left_alone.then(|| format!("no node-local DNS: {}", outcome.reason.meaning()));
+    let Outcome { reason, .. } = outcome;
+    let table = left_alone.then(|| format!("no node-local DNS ({reason}): {}", reason.meaning()));
     let notes = outcome.notes.iter().filter(|note| left_alone || note.starts_with("annotation "));
     table.into_iter().chain(notes.cloned()).map(|line| cut(line, WARNING_MAX)).collect()
 }
@@ -90,4 +91,44 @@ fn cut(mut line: String, max: usize) -> String {
         line.truncate(end);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::review::Action;
+
+    fn outcome(reason: Reason) -> Outcome {
+        Outcome {
+            action: Action::Skipped,
+            reason,
+            dry_run: false,
+            uid: String::new(),
+            namespace: String::new(),
+            pod: String::new(),
+            owner: None,
+            patch_bytes: 0,
+            names_other_namespace: false,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_warning_names_the_reason_and_fits() {
+        let mut warned = Vec::new();
+        for reason in Reason::ALL {
+            let Some(warning) = warnings(&outcome(reason)).into_iter().next() else { continue };
+            assert!(warning.contains(reason.as_str()), "{warning}");
+            assert!(warning.ends_with(reason.meaning()), "cut: {warning}");
+            warned.push(reason.row());
+        }
+        assert_eq!(warned, [10, 11, 15, 16].map(Some));
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters() {
+        assert_eq!(cut("aé".repeat(2), 2), "a");
+        assert_eq!(cut("aé".repeat(2), 3), "aé");
+        assert_eq!(cut("abc".into(), 3), "abc");
+    }
 }
