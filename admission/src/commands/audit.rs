@@ -93,7 +93,7 @@ pub async fn run(client: &Client, options: &Options) -> Result<Report, ReadError
     });
     checks.extend(policies_unknown);
     let Audit { rows, .. } = audit;
-    checks.extend(rows_checks(&rows));
+    checks.extend(rows_checks(&rows, &settings.node_local));
     if unreadable > 0 {
         checks.push(Check::warning(
             "Pods",
@@ -252,7 +252,7 @@ fn agents_check(agents: &Agents, nodes: &Nodes) -> Check {
     )
 }
 
-fn rows_checks(rows: &BTreeMap<String, NamespaceRow>) -> Vec<Check> {
+fn rows_checks(rows: &BTreeMap<String, NamespaceRow>, node_local: &[IpAddr]) -> Vec<Check> {
     let total = |count: fn(&NamespaceRow) -> usize| rows.values().map(count).sum::<usize>();
     let with = |wanted: fn(&NamespaceRow) -> bool| -> Vec<String> {
         rows.iter().filter(|(_, row)| wanted(row)).map(|(name, _)| name.clone()).collect()
@@ -271,10 +271,16 @@ fn rows_checks(rows: &BTreeMap<String, NamespaceRow>) -> Vec<Check> {
     }
     let blocked = total(|row| row.blocked);
     if blocked > 0 {
+        let width = |address: &IpAddr| if address.is_ipv4() { 32 } else { 128 };
+        let blocks: Vec<String> =
+            node_local.iter().map(|address| format!("{address}/{}", width(address))).collect();
         checks.push(Check::problem(
             "network policies",
             format!("{blocked} Pods may not reach the node-local address, in {}", shorten(&with(|row| row.blocked > 0))),
-            "allow egress to ipBlock 169.254.20.10/32 (the node-local address), ports 53/UDP and 53/TCP, in the policies named below",
+            format!(
+                "allow egress to ipBlock {} (the node-local address), ports 53/UDP and 53/TCP, in the policies named below",
+                blocks.join(" and ")
+            ),
         ));
     }
     let restart = total(|row| row.restart);

@@ -171,7 +171,12 @@ async fn policies_in_the_way_are_named() {
     let shop = &report.namespaces["shop"];
     assert_eq!(shop.blocked, 2, "the one that asks and the one that would ask: {report}");
     assert_eq!(shop.blocked_by["dns"], "UDP and TCP");
-    assert!(check(&report, "network policies").remedy.contains("169.254.20.10/32"));
+    assert!(check(&report, "network policies").remedy.contains("ipBlock 169.254.20.10/32 "));
+    let node_local = vec!["fd00::10".parse().expect("an address")];
+    let settings = Arc::new(InjectionSettings { node_local, ..InjectionSettings::default() });
+    let options = audit::Options { settings, source: KubeDnsSource::default(), kube_dns: Vec::new() };
+    let report = audit::run(&api.client(), &options).await.expect("a report");
+    assert!(check(&report, "network policies").remedy.contains("ipBlock fd00::10/128 "), "{report}");
     assert!(report.to_string().contains("NetworkPolicy shop/dns isolates Pods"), "{report}");
 }
 
