@@ -87,6 +87,7 @@ soak:
 	$(SUITE) "the agent's tests on io_uring alone" cargo test --locked -p nodens --no-default-features --features uring
 	$(SUITE) "ten minutes of each fuzz target" .ci/fuzz all 600 2
 	$(SUITE) "the webhook's promises under load, a rotation of authorities for five minutes" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens-admission --test server -- --nocapture --test-threads 1 load:: rotation::
+	$(SUITE) "the decision table's whole product, against the oracle" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens-admission --test product -- --nocapture the_product
 	$(SUITE) "every interleaving of two replicas that rotate" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens-admission --lib interleavings -- --nocapture --test-threads 2
 	@.ci/suite --summary
 
