@@ -13,6 +13,7 @@ use nodens_testkit::{Process, free_port, note};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::policy::keep_parameters_watched;
 use crate::cluster::{Cluster, LONG};
 use crate::pods::{nameservers, plain, try_create};
 
@@ -21,6 +22,7 @@ pub(crate) async fn the_policys_addresses_follow_the_cluster(cluster: &Cluster) 
     if minor.is_none_or(|minor| minor < 36) {
         return note(&format!("    not shown: kube-apiserver {} serves no policies", cluster.version));
     }
+    keep_parameters_watched(cluster).await;
     let client = || cluster.client.clone();
     let names = Names { policy: "follow".into(), parameters: "follow".into(), namespace: "default".into() };
     // Installed with an address that was never right.
@@ -64,7 +66,11 @@ async fn nameservers_become(cluster: &Cluster, wanted: &[&str]) {
         if nameservers(&stored) == wanted {
             return;
         }
-        assert!(Instant::now() < end, "{:?}, not {wanted:?}", nameservers(&stored));
+        if Instant::now() > end {
+            let stored_parameters: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "default");
+            let written = stored_parameters.get("follow").await.expect("it is there").data;
+            panic!("{:?}, not {wanted:?}, and the ConfigMap says {written:?}", nameservers(&stored));
+        }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
 }

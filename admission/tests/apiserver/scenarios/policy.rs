@@ -23,6 +23,7 @@ pub(crate) async fn the_golden_cases_come_out_as_the_webhook_decides(cluster: &C
     if minor.is_none_or(|minor| minor < 36) {
         return skip(&format!("kube-apiserver {} serves no MutatingAdmissionPolicy v1", cluster.version));
     }
+    keep_parameters_watched(cluster).await;
     // One policy for all cases with the same settings: it takes the API server a moment to see one.
     let mut groups: BTreeMap<String, Vec<Case>> = BTreeMap::new();
     for case in Case::all() {
@@ -37,14 +38,17 @@ pub(crate) async fn the_golden_cases_come_out_as_the_webhook_decides(cluster: &C
         let names = Names { policy: group.clone(), parameters: group.clone(), namespace: "default".into() };
         // What no policy can do is refused when the documents are made.
         let Ok(documents) = documents(&config, &names) else { continue };
-        let mut policy = documents.policy;
+        let (mut policy, mut binding) = (documents.policy, documents.binding);
+        for object in [&mut policy, &mut binding] {
+            object["metadata"]["labels"] = json!({"scenario": "golden"});
+        }
         policy["spec"]["matchConstraints"]["namespaceSelector"]["matchLabels"] = json!({"scenario": group});
         // So that an expression that fails is seen; shipped, it leaves the Pod alone.
         policy["spec"]["failurePolicy"] = json!("Fail");
         let client = || cluster.client.clone();
         cluster.create::<ConfigMap>(Api::namespaced(client(), "default"), documents.parameters).await;
         cluster.create::<MutatingAdmissionPolicy>(Api::all(client()), policy).await;
-        cluster.create::<MutatingAdmissionPolicyBinding>(Api::all(client()), documents.binding).await;
+        cluster.create::<MutatingAdmissionPolicyBinding>(Api::all(client()), binding).await;
         active(cluster, &group).await;
         for (place, case) in cases.iter().enumerate() {
             let Some((namespace, object)) = asked(cluster, case, &format!("{group}-{place}"), &group).await
@@ -67,8 +71,7 @@ pub(crate) async fn the_golden_cases_come_out_as_the_webhook_decides(cluster: &C
             }
         }
     }
-    // Not one by one: with its last policy the API server stops to watch ConfigMaps, and was seen to miss the next one.
-    let all = (&DeleteParams::default(), &ListParams::default());
+    let all = (&DeleteParams::default(), &ListParams::default().labels("scenario=golden"));
     Api::<MutatingAdmissionPolicyBinding>::all(cluster.client.clone())
         .delete_collection(all.0, all.1)
         .await
@@ -82,6 +85,34 @@ pub(crate) async fn the_golden_cases_come_out_as_the_webhook_decides(cluster: &C
     note(&format!(
         "    {compared} golden cases are stored alike by webhook and policy, {injected} of them injected"
     ));
+}
+
+/// Keeps a policy in place that touches nobody. With its last policy the API server stops to watch ConfigMaps, and where another comes soon after, it was
+/// seen never to hear of changes in that one's parameters.
+pub(crate) async fn keep_parameters_watched(cluster: &Cluster) {
+    const NAME: &str = "for-the-watch";
+    let client = || cluster.client.clone();
+    let policies: Api<MutatingAdmissionPolicy> = Api::all(client());
+    if policies.get_opt(NAME).await.expect("an answer").is_some() {
+        return;
+    }
+    let metadata = json!({"name": NAME});
+    let patch = "[JSONPatch{op: 'add', path: '/spec/dnsPolicy', value: params.data.policy}]";
+    let policy = json!({"metadata": metadata, "spec": {
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "reinvocationPolicy": "Never",
+        "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"scenario": "nobody"}},
+            "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+        },
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}],
+    }});
+    let reference = json!({"name": NAME, "namespace": "default", "parameterNotFoundAction": "Allow"});
+    let binding = json!({"metadata": metadata, "spec": {"policyName": NAME, "paramRef": reference}});
+    let parameters = json!({"metadata": metadata, "data": {"policy": "None"}});
+    cluster.create::<ConfigMap>(Api::namespaced(client(), "default"), parameters).await;
+    cluster.create::<MutatingAdmissionPolicy>(policies, policy).await;
+    cluster.create::<MutatingAdmissionPolicyBinding>(Api::all(client()), binding).await;
 }
 
 /// Waits until the policy works: a Pod that needs no kube-dns is injected under all settings.
