@@ -88,12 +88,16 @@ class Workloads(unittest.TestCase):
                 daemonset = next(d for d in helm.documents(values) if d["kind"] == "DaemonSet")
                 security = container(daemonset)["securityContext"]
                 self.assertNotIn("privileged", security)
-                self.assertEqual(security["capabilities"], {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_BIND_SERVICE", "SETUID", "SETGID", "SETPCAP"]})
+                self.assertEqual(security["capabilities"], {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_BIND_SERVICE", "SETUID", "SETGID"]})
                 self.assertFalse(security["allowPrivilegeEscalation"])
                 self.assertTrue(security["readOnlyRootFilesystem"])
                 self.assertIn(security["seccompProfile"]["type"], ("RuntimeDefault", "Localhost"))
                 text = yaml.safe_dump(daemonset)
                 self.assertEqual("SYS_ADMIN" in text, name == "seed", "only the original's init container needs it")
+
+    def test_iptables_gets_what_its_programs_want(self):
+        daemonset = next(d for d in helm.documents(helm.at("nodelocaldns.packet_rules", "iptables")) if d["kind"] == "DaemonSet")
+        self.assertIn("NET_RAW", container(daemonset)["securityContext"]["capabilities"]["add"])
 
     def test_the_agent_runs_on_every_node_but_virtual_ones(self):
         pod = next(d for d in helm.documents() if d["kind"] == "DaemonSet")["spec"]["template"]["spec"]

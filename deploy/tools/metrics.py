@@ -6,7 +6,8 @@ from helm import ROOT
 
 # A name, a comma, the help; comments and line breaks may lie between.
 PAIR = re.compile(r'"((?:coredns|nodens|process)_[a-z0-9_]+)",\s*"([^"]+)"')
-REGISTERED = re.compile(r'registry\.register(?:_with_unit)?\(\s*"([a-z_]+)",\s*"([^"]+)"', re.S)
+# Where the admission server registers one: name, help, the field that counts.
+REGISTERED = re.compile(r'registry\.register\(\s*"([a-z_]+)",\s*"([^"]+)",\s*([^)]+)', re.S)
 
 
 def agent():
@@ -24,8 +25,12 @@ def admission():
     text = (ROOT / "admission/src/metrics.rs").read_text()
     prefix = re.search(r'PREFIX: &str = "(\w+)"', text)[1]
     found = {}
-    for name, help_ in REGISTERED.findall(text):
-        suffix = {"requests": "_total", "errors": "_total", "certificate_loads": "_total", "build": "_info"}.get(name, "")
+    for name, help_, value in REGISTERED.findall(text):
+        field = re.search(r"metrics\.(\w+)", value)
+        if field is None:
+            suffix = "_info"
+        else:
+            suffix = "_total" if re.search(rf"\b{field[1]}: [^\n]*Counter\b", text) else ""
         found[f"{prefix}_{name}{suffix}"] = help_
     return found
 
