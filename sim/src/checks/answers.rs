@@ -254,11 +254,16 @@ impl World {
         let shed = limits.waiters_max < 1024 || limits.lookups_max < 1024;
         let says = match self.out[3] & 0xf {
             5 if forward.is_some_and(|f| f.max_concurrent > 0) => Says::Local { rcode: 5, error: None },
-            2 if shed => Says::Local { rcode: 2, error: Some(14) },
-            // It was asked again, and this machine could not.
-            2 if self.workers[worker].unsure => {
-                self.remember_failure(worker, key, now, true);
-                Says::Local { rcode: 2, error: Some(23) }
+            // It was asked again, and this machine could not; or nobody else may wait.
+            2 if shed || self.workers[worker].unsure => {
+                if self.workers[worker].unsure {
+                    self.remember_failure(worker, key, now, !shed);
+                }
+                let error = extended_error(&self.out[..len]).filter(|error| shed && *error == 14);
+                Says::Local {
+                    rcode: 2,
+                    error: error.or(Some(if self.workers[worker].unsure { 23 } else { 14 })),
+                }
             }
             rcode => {
                 return fail(
