@@ -17,7 +17,7 @@ use core::net::SocketAddr;
 pub const UDP_SIZE_DEFAULT: u16 = 1232;
 /// The least a UDP client must be able to take (RFC 1035 §4.2.1), and the lower end of `bufsize`.
 pub const UDP_SIZE_MIN: u16 = 512;
-/// The upper end of `bufsize`; also the largest UDP query that is read (RFC 5625 §4.4.2).
+/// The upper end of `bufsize`; also the largest UDP query that is read (RFC 5625 §4.4.1).
 pub const UDP_SIZE_MAX: u16 = 4096;
 /// Upstreams of one zone; CoreDNS allows as many.
 pub const UPSTREAMS_MAX: usize = 15;
@@ -184,7 +184,7 @@ impl ForwardRules {
 /// How a zone's upstreams are asked.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum UpstreamTransport {
-    /// As the client asked us (RFC 5625 §4.4.2).
+    /// As the client asked us (RFC 5625 §4.4.1).
     AsClient,
     /// `prefer_udp`: over UDP, over TCP only what was truncated.
     PreferUdp,
