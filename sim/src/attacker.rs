@@ -47,9 +47,9 @@ impl World {
             let random = draw.bits() as u16;
             let next = before.wrapping_add(draw.between(0, 2) as u16);
             let id = draw.pick(&[next, next, random, 0, 1]);
-            let Some(line) = self.workers[worker].line(path) else { break };
-            if line.out.iter().any(|out| out.id == id) {
-                self.luck.guessed += 1;
+            let Some(line) = self.workers[worker].line_mut(path) else { break };
+            if let Some(out) = line.out.iter_mut().find(|out| out.id == id) {
+                self.luck.guessed += u32::from(!std::mem::replace(&mut out.guessed, true));
                 self.luck.check()?;
                 continue;
             }

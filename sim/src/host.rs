@@ -121,6 +121,8 @@ pub(crate) struct OutQuery {
     /// `None`: a probe.
     pub(crate) question: Option<QuestionId>,
     pub(crate) edns: bool,
+    /// The attacker hit upon its ID. He may try the same one again; that is the same luck.
+    pub(crate) guessed: bool,
     /// The lookups that may have sent it: place and serial number. Two, if without EDNS they ask in the same words.
     pub(crate) flights: SmallVec<[(u32, u32); 2]>,
 }
@@ -143,7 +145,7 @@ impl Worker {
     pub(crate) fn note_refusals(&mut self, path: Path) {
         let Some(line) = self.lines.get(path.slot as usize).and_then(Option::as_ref) else { return };
         self.refused_in_turn += 1;
-        if !line.connected || line.out.is_empty() {
+        if !line.connected || line.out.is_empty() || !self.fresh {
             // What has not left yet cannot be seen from here: it may be any of them.
             self.flights.iter_mut().for_each(|flight| flight.refusals += 1);
             return;

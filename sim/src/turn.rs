@@ -78,6 +78,7 @@ impl World {
         let query = ClientQuery { client: ask.client, message: &ask.bytes };
         let outcome = host.forwarder.handle_query(now, query, &mut self.out);
         host.step += 1;
+        host.fresh &= outcome != nodens_core::Outcome::Forward;
         if let nodens_core::Outcome::Answer { len } = outcome {
             self.note_answer(worker, number, len);
         }
@@ -162,6 +163,7 @@ impl World {
         let lookups = host.forwarder.lookups();
         host.forwarder.handle_timeout(now);
         host.step += 1;
+        host.fresh = false;
         host.unsure |= host.forwarder.lookups() < lookups;
         let next = host.forwarder.poll_timeout();
         ensure(next.is_none_or(|(at, _)| at > now), "machine/timer", || {
@@ -218,7 +220,7 @@ impl World {
             Event::Upstream { upstream, down } => {
                 self.trace.line(self.now, || format!("w{worker} upstream {} down: {down}", upstream.0));
                 if *down {
-                    self.note_hopeless(worker);
+                    self.note_hopeless(worker, *upstream);
                 }
             }
         }

@@ -246,14 +246,22 @@ impl World {
             return self.check_answer(worker, number, zone, Says::Local { rcode: 5, error: None }, len);
         };
         let key = self.key_of(worker, number, question, zone_at);
-        if let Some(says) = self.kept_answer(worker, &key, question, zone_at, now) {
-            return self.check_answer(worker, number, zone, says, len);
-        }
+        let kept = self.kept_answer(worker, &key, question, zone_at, now);
         let forward = plan.config.zones[zone_at].forward.as_ref();
         let limits = &plan.config.limits;
         let shed = limits.waiters_max < 1024 || limits.lookups_max < 1024;
+        let limited = forward.is_some_and(|forward| forward.max_concurrent > 0);
+        let refused = match self.out[3] & 0xf {
+            2 => shed || host.unsure,
+            5 => limited,
+            _ => false,
+        };
+        // What the cache had to make room for is asked for again, and may be refused.
+        if let Some(says) = kept.filter(|_| !(self.may_forget && refused)) {
+            return self.check_answer(worker, number, zone, says, len);
+        }
         let says = match self.out[3] & 0xf {
-            5 if forward.is_some_and(|f| f.max_concurrent > 0) => Says::Local { rcode: 5, error: None },
+            5 if limited => Says::Local { rcode: 5, error: None },
             // It was asked again, and this machine could not; or nobody else may wait.
             2 if shed || self.workers[worker].unsure => {
                 if self.workers[worker].unsure {

@@ -290,8 +290,12 @@ impl World {
             }
         }
         if rcode == Rcode::REFUSED.0 && key.rd {
-            let step = host.step;
-            host.failed.insert(key, Failed { at: now, step, own: false, clean: likely.len() == 1 });
+            let failed = Failed { at: now, step: host.step, own: false, clean: likely.len() == 1 };
+            for (place, _) in &likely {
+                if let Some(flight) = host.flights.get(*place) {
+                    host.failed.insert(flight.key, failed);
+                }
+            }
         }
         Ok(())
     }
@@ -367,6 +371,7 @@ impl World {
             id_before: previous,
             question,
             edns: asked.opt.is_some(),
+            guessed: false,
             flights,
         };
         line.out.push(out);

@@ -12,6 +12,8 @@ use crate::world::{Event, MS, SECOND, World};
 pub(crate) const RECOVERY_QUERIES: u32 = 24;
 /// Nothing is promised for so long after the healing: five seconds of remembered failures and the end of what was in flight.
 const GRACE: u64 = 6 * SECOND;
+/// And for so long where paths were too few: who waits for those of a lookup in flight may wait for as long again, and fail.
+const GRACE_STARVED: u64 = 14 * SECOND;
 /// When everything must have come to rest: recovery takes half a minute, and idle connections are closed some seconds later. Who
 /// still asks for time then would do so for ever.
 pub(crate) const REST_WITHIN: u64 = 600 * SECOND;
@@ -26,7 +28,9 @@ impl World {
         let name = draw.below(self.space.names.len() as u64) as usize;
         let gap = draw.between(200, 900) * MS;
         let number = self.ask(client, Space::id(name, 0), false);
-        self.asks[number as usize].must_succeed = self.now > self.healed_at + GRACE;
+        let starved = self.workers.iter().any(|host| host.forwarder.stats().paths_exhausted.get() > 0);
+        let grace = if starved { GRACE_STARVED } else { GRACE };
+        self.asks[number as usize].must_succeed = self.now > self.healed_at + grace;
         if left > 1 {
             self.queue.push(self.now + gap, Event::Recover(left - 1));
         }

@@ -11,7 +11,7 @@ use crate::message::{HEADER, OPT, flag, u16_at};
 use crate::model::{FAILURE_KEPT_MAX, FAILURE_KEPT_MIN, Key, Waiter};
 use crate::questions::QuestionId;
 use crate::world::World;
-use nodens_core::{DropReason, Outcome};
+use nodens_core::{DropReason, Outcome, UpstreamId};
 
 /// What was known before a query.
 pub(crate) struct Before {
@@ -142,6 +142,8 @@ impl World {
                 Says::Local { rcode: 2, error: Some(NO_REACHABLE_AUTHORITY) }
             }
         };
+        // A bound that this world set so low that one client reaches it.
+        self.asks[number as usize].must_succeed &= after.shed == before.reasons.shed;
         self.check_answer(worker, number, Some(zone), says, len)
     }
 
@@ -242,11 +244,12 @@ impl World {
         }
     }
 
-    /// An upstream is down: lookups that have no other left are hopeless.
-    pub(crate) fn note_hopeless(&mut self, worker: usize) {
+    /// An upstream is down, or was earlier in this turn: lookups that have no other left are hopeless.
+    pub(crate) fn note_hopeless(&mut self, worker: usize, upstream: UpstreamId) {
         let now = self.clock();
         let zones = self.workers[worker].plan.config.zones.len();
-        let down: Vec<bool> = (0..zones).map(|zone| self.all_down(worker, zone)).collect();
+        let down: Vec<bool> =
+            (0..zones).map(|zone| self.all_down_with(worker, zone, Some(upstream))).collect();
         for flight in self.workers[worker].flights.iter_mut().filter(|flight| down[flight.zone]) {
             flight.hopeless_since.get_or_insert(now);
         }
@@ -254,11 +257,16 @@ impl World {
 
     /// Whether the worker itself holds all upstreams of a zone to be down.
     pub(crate) fn all_down(&self, worker: usize, zone: usize) -> bool {
+        self.all_down_with(worker, zone, None)
+    }
+
+    fn all_down_with(&self, worker: usize, zone: usize, lately: Option<UpstreamId>) -> bool {
         let host = &self.workers[worker];
         let stats = host.forwarder.stats();
-        host.plan.config.zones[zone].forward.as_ref().is_some_and(|forward| {
-            forward.upstreams.iter().all(|id| stats.upstreams[usize::from(id.0)].down.get() == 1)
-        })
+        let down =
+            |id: &UpstreamId| Some(*id) == lately || stats.upstreams[usize::from(id.0)].down.get() == 1;
+        let forward = host.plan.config.zones[zone].forward.as_ref();
+        forward.is_some_and(|forward| forward.upstreams.iter().all(down))
     }
 
     fn check_garbage(&self, worker: usize, number: u32, outcome: Outcome) -> Checked {
