@@ -257,8 +257,11 @@ impl World {
             _ => false,
         };
         // What the cache had to make room for is asked for again, and may be refused.
-        if let Some(says) = kept.filter(|_| !(self.may_forget && refused)) {
-            return self.check_answer(worker, number, zone, says, len);
+        if let Some(says) = kept {
+            let checked = self.check_answer(worker, number, zone, says, len);
+            if checked.is_ok() || !(self.may_forget && refused) {
+                return checked;
+            }
         }
         let says = match self.out[3] & 0xf {
             5 if limited => Says::Local { rcode: 5, error: None },

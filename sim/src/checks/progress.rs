@@ -9,11 +9,11 @@ use crate::questions::Space;
 use crate::world::{Event, MS, SECOND, World};
 
 /// Queries in the second phase.
-pub(crate) const RECOVERY_QUERIES: u32 = 24;
-/// Nothing is promised for so long after the healing: five seconds of remembered failures and the end of what was in flight.
-const GRACE: u64 = 6 * SECOND;
+pub(crate) const RECOVERY_QUERIES: u32 = 32;
+/// Nothing is promised for so long after the healing: what was in flight may end with a failure within 4.5 s, which is remembered for 5.
+const GRACE: u64 = 10 * SECOND;
 /// And for so long where paths were too few: who waits for those of a lookup in flight may wait for as long again, and fail.
-const GRACE_STARVED: u64 = 14 * SECOND;
+const GRACE_STARVED: u64 = 15 * SECOND;
 /// When everything must have come to rest: recovery takes half a minute, and idle connections are closed some seconds later. Who
 /// still asks for time then would do so for ever.
 pub(crate) const REST_WITHIN: u64 = 600 * SECOND;
