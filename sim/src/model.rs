@@ -119,6 +119,8 @@ pub struct Flight {
     pub refusals: u32,
     /// Messages that may be sent for it besides the usual ones, because something came to nothing.
     pub excuses: u32,
+    /// Connections that ended under it, or may have: what was still to be written cannot be seen.
+    pub ended_under_it: u32,
     /// Messages of it that must have been paid for out of the retry budget.
     pub paid: u32,
     /// Something forged or broken came for it over UDP.
@@ -213,6 +215,7 @@ impl Flights {
             sends: 0,
             refusals: 0,
             excuses: 0,
+            ended_under_it: 0,
             paid: 0,
             forged: false,
             truncated: Some(false),

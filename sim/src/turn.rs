@@ -10,7 +10,9 @@ use crate::trace::Trace;
 use crate::upstreams::Truth;
 use crate::world::World;
 use nodens_core::wire::StreamFraming;
-use nodens_core::{ClientQuery, Event, Path, PathEvent, PathRequest, Rejection, Target, Transport};
+use nodens_core::{
+    ClientQuery, Event, Path, PathEvent, PathRequest, Rejection, Target, Transport, UpstreamId,
+};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -199,9 +201,7 @@ impl World {
             }
             let now = self.clock();
             let Some(transmit) = self.workers[worker].forwarder.poll_transmit(now, &mut self.out) else {
-                while let Some(event) = self.workers[worker].forwarder.poll_event() {
-                    self.note_event(worker, &event);
-                }
+                self.take_events(worker);
                 return self.drained(worker);
             };
             match transmit.target {
@@ -212,16 +212,22 @@ impl World {
         fail("machine/spin", format!("worker {worker} has something to send {ROUNDS_MAX} times in one turn"))
     }
 
-    fn note_event(&mut self, worker: usize, event: &Event) {
-        let counted = &mut self.workers[worker].counted;
-        match event {
-            Event::Query(_) => counted.query_events += 1,
-            Event::Failure(_) => counted.failure_events += 1,
-            Event::Upstream { upstream, down } => {
-                self.trace.line(self.now, || format!("w{worker} upstream {} down: {down}", upstream.0));
-                if *down {
-                    self.note_hopeless(worker, *upstream);
+    fn take_events(&mut self, worker: usize) {
+        let mut turns: SmallVec<[(UpstreamId, bool); 4]> = SmallVec::new();
+        while let Some(event) = self.workers[worker].forwarder.poll_event() {
+            let counted = &mut self.workers[worker].counted;
+            match event {
+                Event::Query(_) => counted.query_events += 1,
+                Event::Failure(_) => counted.failure_events += 1,
+                Event::Upstream { upstream, down } => {
+                    self.trace.line(self.now, || format!("w{worker} upstream {} down: {down}", upstream.0));
+                    turns.push((upstream, down));
                 }
+            }
+        }
+        for (at, (_, down)) in turns.iter().enumerate() {
+            if *down {
+                self.note_hopeless(worker, &turns[at + 1..]);
             }
         }
     }

@@ -8,6 +8,7 @@
 //! * RFC 6891 §6.1.1 and §7: an OPT if and only if the client sent one; DO is copied. §6.2.3: sizes below 512 mean 512.
 //! * RFC 6840 §5.7: AD for those who asked with AD or DO. RFC 4035 §3.2.2: CD is copied.
 
+use crate::checks::attempts::RESENDS_MAX;
 use crate::checks::effort::CONNECTS_MAX;
 use crate::checks::machine::{LOOKUP_TIME_ALL_DOWN, deadline};
 use crate::clients::{Ask, FIRST_PORT};
@@ -169,7 +170,8 @@ impl World {
             return fail("machine/model", format!("query {number} waits for a lookup that is forgotten"));
         };
         let (key, zone, over) = (flight.key, flight.zone, flight.over);
-        let (started, refusals) = (flight.started, flight.refusals);
+        let started = flight.started;
+        let refusals = flight.refusals + flight.ended_under_it.saturating_sub(RESENDS_MAX);
         let early = now < deadline(flight);
         let (accepted, truncated) = (flight.accepted.clone(), flight.truncated);
         if let Some(at) = flight.waiters.iter().position(|waiter| waiter.ask == number) {
@@ -331,10 +333,10 @@ impl World {
         let score = |number: &&u32| {
             let ask = &self.asks[**number as usize];
             let both = flag::RD | flag::CD;
-            u32::from(ask.question_bytes() == question) * 4
-                + u32::from(ask.question_bytes().eq_ignore_ascii_case(question)) * 8
-                + u32::from((ask.flags ^ flags) & both == 0) * 2
-                + u32::from(do_bit == ask.opt.map(|opt| opt.do_bit))
+            u32::from(ask.question_bytes().eq_ignore_ascii_case(question)) * 16
+                + u32::from(ask.question_bytes() == question) * 8
+                + u32::from((ask.flags ^ flags) & both == 0) * 4
+                + u32::from(do_bit == ask.opt.map(|opt| opt.do_bit)) * 2
                 + u32::from(self.is_over(worker, ask))
         };
         socket

@@ -14,6 +14,8 @@ use nodens_core::{Path, Transport};
 
 /// Messages of one lookup that may be under way or lost.
 const ATTEMPTS_MAX: u32 = 6;
+/// Connections that may end under a lookup before that counts as refused.
+pub(crate) const RESENDS_MAX: u32 = 32;
 /// Repetitions of all lookups of a worker in a burst.
 const BURST: u32 = 512;
 /// One more repetition for so many lookups.
@@ -78,6 +80,9 @@ impl World {
     pub(crate) fn excuse_lost(&mut self, worker: usize, lost: &Line) {
         if lost.transport == Transport::Tcp || lost.stalled {
             lost.out.iter().for_each(|out| self.excuse(worker, &out.flights));
+        }
+        if lost.transport == Transport::Tcp {
+            self.workers[worker].flights.iter_mut().for_each(|flight| flight.ended_under_it += 1);
         }
     }
 }

@@ -244,12 +244,11 @@ impl World {
         }
     }
 
-    /// An upstream is down, or was earlier in this turn: lookups that have no other left are hopeless.
-    pub(crate) fn note_hopeless(&mut self, worker: usize, upstream: UpstreamId) {
+    /// An upstream went down: lookups that have no other left are hopeless, even if `later`, in the same turn, one came back.
+    pub(crate) fn note_hopeless(&mut self, worker: usize, later: &[(UpstreamId, bool)]) {
         let now = self.clock();
         let zones = self.workers[worker].plan.config.zones.len();
-        let down: Vec<bool> =
-            (0..zones).map(|zone| self.all_down_with(worker, zone, Some(upstream))).collect();
+        let down: Vec<bool> = (0..zones).map(|zone| self.all_down_before(worker, zone, later)).collect();
         for flight in self.workers[worker].flights.iter_mut().filter(|flight| down[flight.zone]) {
             flight.hopeless_since.get_or_insert(now);
         }
@@ -257,14 +256,16 @@ impl World {
 
     /// Whether the worker itself holds all upstreams of a zone to be down.
     pub(crate) fn all_down(&self, worker: usize, zone: usize) -> bool {
-        self.all_down_with(worker, zone, None)
+        self.all_down_before(worker, zone, &[])
     }
 
-    fn all_down_with(&self, worker: usize, zone: usize, lately: Option<UpstreamId>) -> bool {
+    fn all_down_before(&self, worker: usize, zone: usize, later: &[(UpstreamId, bool)]) -> bool {
         let host = &self.workers[worker];
         let stats = host.forwarder.stats();
-        let down =
-            |id: &UpstreamId| Some(*id) == lately || stats.upstreams[usize::from(id.0)].down.get() == 1;
+        let down = |id: &UpstreamId| match later.iter().find(|(other, _)| other == id) {
+            Some((_, goes_down)) => !goes_down,
+            None => stats.upstreams[usize::from(id.0)].down.get() == 1,
+        };
         let forward = host.plan.config.zones[zone].forward.as_ref();
         forward.is_some_and(|forward| forward.upstreams.iter().all(down))
     }
