@@ -197,6 +197,20 @@ fn above_so_many_misses_a_second_udp_paths_are_shared_and_short_lived() {
 }
 
 #[test]
+fn rfc5452_9_2_a_shared_port_and_an_id_are_one_query_s_for_good() {
+    let mut shared = config(1);
+    shared.limits.udp_single_rate_max = 0;
+    let mut world = World::new(shared);
+    let mut ids = HashSet::new();
+    for n in 0..40_000u32 {
+        world.ask(World::client((n % 60_000) as u16), &Query::new(&format!("n{n}.example.org."), "A"));
+        let sent = world.next_sent();
+        assert!(ids.insert((sent.path, [sent.bytes[0], sent.bytes[1]])), "query {n} on {:?}", sent.path);
+        world.deliver(&sent, &sent.reply().bytes()).expect("accepted");
+    }
+}
+
+#[test]
 fn f5_a_repetition_leaves_from_a_port_of_its_own_where_sockets_are_shared() {
     let mut shared = config(1);
     shared.limits.udp_single_rate_max = 0;

@@ -256,6 +256,44 @@ fn f4_a_black_holed_flow_loses_nothing_and_costs_less_than_300_ms() {
     assert_eq!(scene.world.forwarder.stats().upstreams[0].down.get(), 0);
 }
 
+/// Every connection of a pool dies without a word, and the upstream behind new ones is well: how long the slowest client waits, in ms.
+fn slowest_when_all_connections_die(connections_max: u32, connections: u32) -> u64 {
+    let mut limited = over_tcp(1);
+    limited.limits.connections_per_upstream_max = connections_max;
+    let mut scene = Scene::new(limited);
+    // A burst of slow questions, each on a connection of its own; then all are idle.
+    for n in 0..connections {
+        scene.ask(n);
+        (0..10).for_each(|_| scene.step(|_, now, _| Some(now + 90)));
+    }
+    (0..200).for_each(|_| scene.step(|_, now, _| Some(now + 90)));
+    scene.all_answered();
+    scene.took.clear();
+    let dead: HashSet<Path> = scene.world.open.values().map(|open| open.0).collect();
+    assert!(dead.len() >= connections as usize / 2, "{} connections", dead.len());
+    for n in 0..2_000 {
+        if n % 200 == 0 {
+            scene.ask(1_000 + n);
+        }
+        scene.step(|_, now, sent| (!dead.contains(&sent.path)).then_some(now + 1));
+    }
+    scene.all_answered();
+    scene.percentile(100)
+}
+
+#[test]
+fn f4_a_pool_of_dead_connections_costs_one_stall_and_not_one_for_each() {
+    for connections in [1, 8, 16] {
+        let slowest = slowest_when_all_connections_die(64, connections);
+        assert!(slowest < 300, "{connections} connections: slowest {slowest} ms");
+    }
+    // Where there is no room for another one, it takes a probe to show that it is not the upstream that is silent.
+    for (max, connections) in [(8, 8), (4, 8)] {
+        let slowest = slowest_when_all_connections_die(max, connections);
+        assert!(slowest < 1_000, "{connections} of {max} connections: slowest {slowest} ms");
+    }
+}
+
 #[test]
 fn f3_a_slow_upstream_is_waited_for() {
     let mut scene = Scene::new(over_tcp(1));

@@ -127,7 +127,10 @@ impl<C: Cache> Forwarder<C> {
         let own = earlier
             .map(|attempt| attempt.path)
             .or_else(|| self.path_for_a_repetition(now, ticket, transport, upstream));
-        let path = own.or_else(|| self.path_for(now, upstream, transport));
+        let again =
+            self.lookups.get(ticket).filter(|l| l.attempts_made as usize > l.order.len() || l.resends > 0);
+        let alive_since = again.map(|lookup| lookup.started);
+        let path = own.or_else(|| self.path_for(now, upstream, transport, alive_since));
         let out = self.lookups.get(ticket).map(|lookup| &lookup.out[..]).unwrap_or_default();
         if transport == Transport::Tcp && out.iter().any(|attempt| Some(attempt.path) == path) {
             return Sending::UnderWay;

@@ -41,6 +41,7 @@ pub(super) struct OpenPath {
     pub(super) connected: bool,
     /// It gets no new queries.
     pub(super) retired: bool,
+    opened_at: Instant,
     /// When it is to be retired.
     pub(super) retire_at: Instant,
     /// When it last brought an answer.
@@ -51,6 +52,9 @@ pub(super) struct OpenPath {
     pub(super) wrong_ids: u8,
     /// Oldest first.
     pub(super) queries: SmallVec<[OutQuery; 1]>,
+    /// UDP: IDs of queries that are out no more, answered or given up. A late answer to one of them must not meet another question
+    /// (design §4a: port and ID together are one query's).
+    spent_ids: SmallVec<[u16; 4]>,
     /// Of the queries answered: when the last of them was sent. What was sent before and is still out has been overtaken.
     pub(super) answered_sent_at: Instant,
     port_draws: u8,
@@ -95,6 +99,11 @@ impl OpenPath {
         self.queries.iter().filter(|query| query.purpose != Purpose::Abandoned)
     }
 
+    /// It was opened or brought an answer at that time or later.
+    pub(super) fn is_alive_since(&self, time: Instant) -> bool {
+        self.opened_at >= time || self.heard_at.is_some_and(|heard| heard >= time)
+    }
+
     /// Nothing came back since the query was sent.
     pub(super) fn silent_since(&self, sent_at: Instant) -> bool {
         self.heard_at.is_none_or(|heard| heard < sent_at)
@@ -125,11 +134,13 @@ impl<C: Cache> Forwarder<C> {
             transport,
             connected: transport == Transport::Udp,
             retired: false,
+            opened_at: now,
             retire_at,
             heard_at: None,
             used: 0,
             wrong_ids: 0,
             queries: SmallVec::new(),
+            spent_ids: SmallVec::new(),
             answered_sent_at: now,
             port_draws: 1,
         });
@@ -163,7 +174,7 @@ impl<C: Cache> Forwarder<C> {
         let id = loop {
             let id = if planted(Fault::IdNotRandom) { open.used as u16 } else { self.rng.next_u16() };
             // Unique on the path: the ID is all that tells two answers to one question apart.
-            if open.queries.iter().all(|query| query.id != id) {
+            if open.queries.iter().all(|query| query.id != id) && !open.spent_ids.contains(&id) {
                 break id;
             }
             mark(Mark::IdDrawnAgain);
@@ -184,6 +195,9 @@ impl<C: Cache> Forwarder<C> {
         let open = self.paths.get_mut(attempt.path.into())?;
         let at = open.queries.iter().position(|query| query.id == attempt.id)?;
         let query = open.queries.remove(at);
+        if open.transport == Transport::Udp {
+            open.spent_ids.push(query.id);
+        }
         self.upstreams[usize::from(open.upstream.0)].outstanding -= u32::from(query.purpose.is_lookup());
         self.tend_path(now, attempt.path);
         Some(query)

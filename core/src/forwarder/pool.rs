@@ -34,6 +34,8 @@ pub(super) struct Pool {
     serial_signs: u8,
     /// It has answered out of order: it works on several at once.
     parallel: bool,
+    /// Of the queries that the upstream answered, on whatever path: when the last of them was sent.
+    answered_sent_at: Option<Instant>,
     /// UDP queries in this window and in the one before.
     rate: (u32, u32),
     window: Instant,
@@ -95,32 +97,41 @@ impl Pool {
 }
 
 impl<C: Cache> Forwarder<C> {
-    /// The path for the next query to `upstream`. `None`: no path may be opened.
+    /// The path for the next query to `upstream`. `None`: no path may be opened. `alive_since`: it goes there again, so a connection
+    /// must have shown since then that it lives; one that has been idle may have died with the one before (reliability.md F4).
     pub(super) fn path_for(
         &mut self,
         now: Instant,
         upstream: UpstreamId,
         transport: Transport,
+        alive_since: Option<Instant>,
     ) -> Option<Path> {
         match transport {
             Transport::Udp => self.udp_path(now, upstream),
-            Transport::Tcp => self.tcp_path(now, upstream),
+            Transport::Tcp => self.tcp_path(now, upstream, alive_since),
         }
     }
 
-    fn tcp_path(&mut self, now: Instant, upstream: UpstreamId) -> Option<Path> {
+    fn tcp_path(&mut self, now: Instant, upstream: UpstreamId, alive_since: Option<Instant>) -> Option<Path> {
         let index = usize::from(upstream.0);
         self.retire_old(now, index);
+        let max = self.config.limits.connections_per_upstream_max.max(1) as usize;
+        if self.pools[index].tcp.len() >= max {
+            self.close_a_silent_connection(now, index);
+        }
         let pool = &self.pools[index];
         let load =
             |path: &&Path| self.paths.get((**path).into()).map_or(usize::MAX, |open| open.queries.len());
-        let usable = |path: &&Path| self.paths.get((**path).into()).is_some_and(|open| !open.retired);
+        let usable = |path: &&Path| {
+            let open = self.paths.get((**path).into()).filter(|open| !open.retired);
+            open.is_some_and(|open| alive_since.is_none_or(|since| open.is_alive_since(since)))
+        };
         let has_room = |path: &&Path| load(path) < TCP_QUERIES_MAX;
         let best = pool.tcp.iter().filter(usable).filter(has_room).min_by_key(load).copied();
         // All retired and still owing answers: better the least busy of them than none.
         let any = best.or_else(|| pool.tcp.iter().filter(has_room).min_by_key(load).copied());
         mark_if(best.is_none() && any.is_some(), Mark::OnlyRetiredConnections);
-        let full = pool.tcp.len() >= self.config.limits.connections_per_upstream_max.max(1) as usize;
+        let full = pool.tcp.len() >= max;
         let grow = best
             .and_then(|path| self.paths.get(path.into()))
             .is_none_or(|open| self.is_held_up(now, index, open));
@@ -135,6 +146,25 @@ impl<C: Cache> Forwarder<C> {
         }
         self.stats.upstreams[index].connections_reused.add(u64::from(any.is_some()));
         any
+    }
+
+    /// Makes room in a full pool: closes the first connection that was retired, brought nothing for the time of a stall, and stayed
+    /// silent while the upstream answered on another path what was sent later. What is out on it has been asked again when it was
+    /// retired, or will be with the lookup's next attempt. From an upstream that is slow with everything, the answers may still come.
+    fn close_a_silent_connection(&mut self, now: Instant, upstream: usize) {
+        let patience = self.upstreams[upstream].rtt.stall_after();
+        let overtaken_by = self.pools[upstream].answered_sent_at;
+        let silent = |path: &&Path| {
+            let open = self.paths.get((**path).into()).filter(|open| open.retired);
+            let oldest = open.and_then(|open| Some((open, open.queries.first()?.sent_at)));
+            oldest.is_some_and(|(open, sent_at)| {
+                open.silent_since(sent_at) && overtaken_by > Some(sent_at) && now.since(sent_at) >= patience
+            })
+        };
+        if let Some(path) = self.pools[upstream].tcp.iter().find(silent).copied() {
+            mark(Mark::SilentConnectionMadeRoom);
+            self.close_path(path);
+        }
     }
 
     /// Whether a query would wait behind others on the least busy connection.
@@ -194,6 +224,8 @@ impl<C: Cache> Forwarder<C> {
         let sent_at = open.queries[at].sent_at;
         let apart = sent_at.since(open.answered_sent_at);
         open.answered_sent_at = open.answered_sent_at.max(sent_at);
+        let pool = &mut self.pools[usize::from(open.upstream.0)];
+        pool.answered_sent_at = pool.answered_sent_at.max(Some(sent_at));
         if open.transport == Transport::Tcp {
             let since_last = last.filter(|last| sent_at < *last).map(|last| (now.since(last), apart));
             let index = usize::from(open.upstream.0);

@@ -50,6 +50,8 @@ listed! {
         PathsExhausted,
         /// An idle path is closed because another one is needed.
         IdlePathMadeRoom,
+        /// A silent connection is closed because its pool is full.
+        SilentConnectionMadeRoom,
         /// A drawn ID is out on the path already.
         IdDrawnAgain,
         /// A drawn port is in use.

@@ -210,7 +210,9 @@ impl World {
         Ok(())
     }
 
-    fn check_dropped(&self, worker: usize, number: u32, key: &Key, reason: DropReason) -> Checked {
+    fn check_dropped(&mut self, worker: usize, number: u32, key: &Key, reason: DropReason) -> Checked {
+        // The one before it is answered.
+        self.asks[number as usize].must_succeed = false;
         let waits = self.workers[worker].flights.find(key).is_some_and(|place| {
             let flight = self.workers[worker].flights.get(place);
             flight
