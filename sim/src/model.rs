@@ -113,6 +113,8 @@ pub struct Flight {
     pub started: Instant,
     /// Since when all its upstreams have been known to be down, if they were.
     pub hopeless_since: Option<Instant>,
+    /// It may have been hopeless for a moment within a turn, which brought its deadline forward.
+    pub was_hopeless: bool,
     /// Messages sent for it.
     pub sends: u32,
     /// How often a path ended on which it was out: an upper bound of its refused attempts.
@@ -212,6 +214,7 @@ impl Flights {
             waiters: VecDeque::from([waiter]),
             started: waiter.asked,
             hopeless_since: hopeless.then_some(waiter.asked),
+            was_hopeless: false,
             sends: 0,
             refusals: 0,
             excuses: 0,

@@ -170,7 +170,7 @@ impl World {
             return fail("machine/model", format!("query {number} waits for a lookup that is forgotten"));
         };
         let (key, zone, over) = (flight.key, flight.zone, flight.over);
-        let started = flight.started;
+        let (started, was_hopeless) = (flight.started, flight.was_hopeless);
         let refusals = flight.refusals + flight.ended_under_it.saturating_sub(RESENDS_MAX);
         let early = now < deadline(flight);
         let (accepted, truncated) = (flight.accepted.clone(), flight.truncated);
@@ -202,7 +202,7 @@ impl World {
         }
         // What is known to be down in this turn is told after its answers.
         let host = &self.workers[worker];
-        let down = self.all_down(worker, zone) || host.heard_in_turn;
+        let down = self.all_down(worker, zone) || host.heard_in_turn || was_hopeless;
         let early = early && !(down && now >= started + LOOKUP_TIME_ALL_DOWN);
         self.check_given_up(worker, number, zone, early, refusals)?;
         // RFC 8914: "No Reachable Authority" or "Network Error".

@@ -246,13 +246,20 @@ impl World {
         }
     }
 
-    /// An upstream went down: lookups that have no other left are hopeless, even if `later`, in the same turn, one came back.
+    /// An upstream went down: lookups that have no other left are hopeless. If one came back `later` in the same turn, those are that
+    /// were under way before; which these are is not known.
     pub(crate) fn note_hopeless(&mut self, worker: usize, later: &[(UpstreamId, bool)]) {
         let now = self.clock();
         let zones = self.workers[worker].plan.config.zones.len();
-        let down: Vec<bool> = (0..zones).map(|zone| self.all_down_before(worker, zone, later)).collect();
-        for flight in self.workers[worker].flights.iter_mut().filter(|flight| down[flight.zone]) {
-            flight.hopeless_since.get_or_insert(now);
+        let down: Vec<(bool, bool)> = (0..zones)
+            .map(|zone| (self.all_down(worker, zone), self.all_down_before(worker, zone, later)))
+            .collect();
+        for flight in self.workers[worker].flights.iter_mut() {
+            let (is_down, was_down) = down[flight.zone];
+            flight.was_hopeless |= was_down;
+            if is_down {
+                flight.hopeless_since.get_or_insert(now);
+            }
         }
     }
 
