@@ -193,7 +193,8 @@ impl Cluster {
     pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
         let text = self.client.request_text(request("/metrics")).await.expect("metrics");
         let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        // An empty sum of floats is -0.
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>().abs()
     }
 
     /// The audit events about Pods so far.

@@ -12,20 +12,32 @@ use crate::admission::{Admission, Authority, Install};
 use crate::cluster::{Cluster, LONG};
 use crate::pods::{is_injected, plain, try_create};
 
-/// Creates dry-run Pods from several tasks until told; returns how many, and how many were not injected.
-pub(crate) async fn load(cluster: &Cluster, namespace: &str, until: Arc<AtomicBool>) -> (usize, usize) {
+/// After this long an API server gives the webhook up; a Pod that it took longer for tells of a busy machine, not of certificates.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How many Pods were created, and how many of them were not injected.
+struct Created {
+    count: usize,
+    missed: usize,
+    overdue: usize,
+}
+
+/// Creates dry-run Pods from several tasks until told.
+async fn load(cluster: &Cluster, namespace: &str, until: Arc<AtomicBool>) -> Created {
     const TASKS: usize = 8;
-    let missed = AtomicUsize::new(0);
+    let (missed, overdue) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let tasks = (0..TASKS).map(|task| {
-        let (until, missed) = (&until, &missed);
+        let (until, missed, overdue) = (&until, &missed, &overdue);
         async move {
             let mut count = 0;
             while !until.load(Ordering::Relaxed) {
                 let name = format!("p{task}-{count}");
+                let begun = Instant::now();
                 let stored =
                     try_create(&cluster.client, namespace, plain(&name), true).await.expect("created");
                 if !is_injected(&stored) {
-                    missed.fetch_add(1, Ordering::Relaxed);
+                    let which = if begun.elapsed() < TIMEOUT { missed } else { overdue };
+                    which.fetch_add(1, Ordering::Relaxed);
                 }
                 count += 1;
             }
@@ -33,7 +45,23 @@ pub(crate) async fn load(cluster: &Cluster, namespace: &str, until: Arc<AtomicBo
         }
     });
     let counts: Vec<usize> = join_all(tasks).await;
-    (counts.iter().sum(), missed.load(Ordering::Relaxed))
+    Created { count: counts.iter().sum(), missed: missed.into_inner(), overdue: overdue.into_inner() }
+}
+
+/// That no Pod was missed for want of trust.
+async fn assert_no_gap(cluster: &Cluster, admission: &Admission, name: &str, created: Created) {
+    let Created { count, missed, overdue } = created;
+    let passed =
+        cluster.metric("apiserver_admission_webhook_fail_open_count", &format!("{name}.nodens.test")).await;
+    nodens_testkit::note(&format!(
+        "    {count} Pods, {missed} missed, {overdue} after the webhook's timeout, {passed} fail-opens"
+    ));
+    let log = admission.process.dump();
+    // How TLS clients tell that they do not trust a certificate.
+    assert!(!log.contains("fatal alert"), "{log}");
+    assert_eq!((missed, passed), (0, overdue as f64), "{log}");
+    // A very busy machine was seen to create 49.
+    assert!(count > 20, "only {count} Pods");
 }
 
 pub(crate) async fn leaf_and_authority_are_replaced_under_load_without_a_gap(cluster: &Cluster) {
@@ -57,7 +85,7 @@ pub(crate) async fn leaf_and_authority_are_replaced_under_load_without_a_gap(clu
         let mut old = first;
         for _ in 0..ROUNDS {
             // The new bundle has to reach the API server's webhook client before the new leaf does.
-            sleep(Duration::from_secs(2)).await;
+            sleep(Duration::from_secs(6)).await;
             admission.replace_leaf(&old);
             sleep(Duration::from_secs(2)).await;
             let next = Authority::new();
@@ -68,23 +96,19 @@ pub(crate) async fn leaf_and_authority_are_replaced_under_load_without_a_gap(clu
         ended.store(true, Ordering::Relaxed);
     };
     let (created, ()) = tokio::join!(load(cluster, "certs", Arc::clone(&ended)), rotate);
-    let (count, missed) = created;
-    let passed = cluster.metric("apiserver_admission_webhook_fail_open_count", "certs.nodens.test").await;
-    nodens_testkit::note(&format!("    {count} Pods through {ROUNDS} authorities, {missed} missed"));
-    assert_eq!((missed, passed), (0, 0.0), "{}", admission.process.dump());
-    // A very busy machine was seen to create 115.
-    assert!(count > 20, "only {count} Pods");
+    assert_no_gap(cluster, &admission, "certs", created).await;
     admission.remove().await;
 }
 
 pub(crate) async fn the_servers_own_authority_rotates_under_load_without_a_gap(cluster: &Cluster) {
-    // Authorities live 30 s, so the second one signs after 22 s and the first is forgotten after 30.
+    // Authorities live 48 s, so the second one signs after 40 s and the first is forgotten after 46. A starved API server was seen to look at a new
+    // caBundle later than 2 s, so it has 8.
     const LIVES: [&str; 6] = [
         "--cert-mode=self",
         "--service=own",
-        "--ca-life=30s",
+        "--ca-life=48s",
         "--leaf-life=5s",
-        "--settle-time=2s",
+        "--settle-time=8s",
         "--clock-skew=1s",
     ];
     let install = Install { flags: &LIVES, is_own_authority: true, ..Install::named("own") };
@@ -117,10 +141,8 @@ pub(crate) async fn the_servers_own_authority_rotates_under_load_without_a_gap(c
         sleep(Duration::from_secs(2)).await;
         ended.store(true, Ordering::Relaxed);
     };
-    let ((count, missed), ()) = tokio::join!(load(cluster, "own", Arc::clone(&ended)), rotate);
-    let passed = cluster.metric("apiserver_admission_webhook_fail_open_count", "own.nodens.test").await;
-    nodens_testkit::note(&format!("    {count} Pods through the whole rotation, {missed} missed"));
-    assert_eq!((missed, passed), (0, 0.0), "{}", admission.process.dump());
+    let (created, ()) = tokio::join!(load(cluster, "own", Arc::clone(&ended)), rotate);
+    assert_no_gap(cluster, &admission, "own", created).await;
     assert_ne!(bundle().await, first);
     admission.remove().await;
 }
