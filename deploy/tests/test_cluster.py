@@ -6,8 +6,9 @@ import unittest
 import urllib.request
 
 import helm_python
+import yaml
 
-from support import container, helm, program, skip
+from support import ROOT, container, helm, program, skip
 from cluster import ADMIN, Cluster, assets, free_port, own_address, wait
 
 NAMESPACE = "kube-system"
@@ -45,6 +46,15 @@ class JobController(threading.Thread):
 
 
 class OnACluster(unittest.TestCase):
+    """One API server for all; each test installs, and leaves nothing."""
+
+    cluster = None
+
+    @classmethod
+    def tearDownClass(cls):
+        if cls.cluster is not None:
+            cls.cluster.close()
+
     def setUp(self):
         folder = assets()
         if folder is None:
@@ -53,14 +63,17 @@ class OnACluster(unittest.TestCase):
         if self.address is None:
             skip(self, "this machine has no address but the loopback", unobtainable=True)
         self.admission = program(self, "NODENS_ADMISSION_BIN", "nodens-admission")
-        self.cluster = Cluster(folder)
-        self.addCleanup(self.cluster.close)
+        if self.cluster is None:
+            type(self).cluster = Cluster(folder)
+            self.make_kube_dns()
+        self.config = helm_python.Config(kube_apiserver=self.cluster.url, kube_token=ADMIN, kube_insecure_skip_tls_verify=True, namespace=NAMESPACE)
+        self.addCleanup(self.config.close)
+
+    def make_kube_dns(self):
         ports = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]
         self.cluster.create(f"/api/v1/namespaces/{NAMESPACE}/services", {
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "kube-dns", "labels": {"k8s-app": "kube-dns"}},
             "spec": {"clusterIP": KUBE_DNS, "selector": {"k8s-app": "kube-dns"}, "ports": ports}})
-        self.config = helm_python.Config(kube_apiserver=self.cluster.url, kube_token=ADMIN, kube_insecure_skip_tls_verify=True, namespace=NAMESPACE)
-        self.addCleanup(self.config.close)
 
     def install(self, values=None):
         return self.config.install(helm.CHART, helm.RELEASE, values or {}, namespace=NAMESPACE, timeout=120)
@@ -87,27 +100,33 @@ class OnACluster(unittest.TestCase):
             except OSError:
                 return False
 
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
         wait("the admission server to be ready", ready, process)
-        return process
 
     def run_webhook(self):
         """The server, and the EndpointSlice by which the chart's Service leads to it."""
         port = free_port(self.address)
-        process = self.run_admission(f"--listen={self.address}:{port}")
+        self.run_admission(f"--listen={self.address}:{port}")
         service = self.cluster.get(f"/api/v1/namespaces/{NAMESPACE}/services/{ADMISSION}")
-        self.cluster.create(f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices", {
+        slices = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
+        self.addCleanup(self.cluster.call, "DELETE", f"{slices}/{ADMISSION}")
+        self.cluster.create(slices, {
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
             "metadata": {"name": ADMISSION, "labels": {"kubernetes.io/service-name": ADMISSION}},
             "endpoints": [{"addresses": [self.address], "conditions": {"ready": True, "serving": True}}],
             "ports": [{"name": service["spec"]["ports"][0]["name"], "port": port, "protocol": "TCP"}]})
-        return process
 
     def namespace(self, name, **labels):
+        self.addCleanup(self.remove_pods, name)
         self.cluster.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 
     def pod(self, namespace):
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "p-"}, "spec": {"containers": [{"name": "c", "image": "example.org/c"}]}}
         return self.cluster.create(f"/api/v1/namespaces/{namespace}/pods", pod)["spec"]
+
+    def remove_pods(self, namespace):
+        self.cluster.call("DELETE", f"/api/v1/namespaces/{namespace}/pods?gracePeriodSeconds=0")
 
     def injected(self, namespace):
         """A Pod's dnsConfig once the API server has taken notice of everything."""
@@ -176,25 +195,49 @@ class OnACluster(unittest.TestCase):
         self.install({"controller": {"mode": "auto"}})
         self.assertTrue(self.cluster.get(policy), "auto takes the policy where there is one")
         self.assertIsNone(self.cluster.get(WEBHOOK))
-        self.namespace("shop", **{"node-local-dns-injection": "enabled"})
+        self.namespace("shop-policy", **{"node-local-dns-injection": "enabled"})
         self.run_admission()
-        self.expect_seed(self.injected("shop"), "shop")
-        self.namespace("plain")
-        self.never_injected("plain")
+        self.expect_seed(self.injected("shop-policy"), "shop-policy")
+        self.namespace("plain-policy")
+        self.never_injected("plain-policy")
         seen = self.uninstall(policy)
         self.assertEqual((seen["before"], seen["after"]), ([True, True], [False, True]), seen)
         self.nothing_is_left()
-        self.never_injected("shop")
+        self.never_injected("shop-policy")
 
     def test_an_uninstall_that_must_wait_for_pods_is_refused_and_leaves_agents(self):
         self.install({"uninstall": {"requireDrained": True}})
         self.run_webhook()
-        self.namespace("shop", **{"node-local-dns-injection": "enabled"})
-        self.injected("shop")
+        self.namespace("shop-drain", **{"node-local-dns-injection": "enabled"})
+        self.injected("shop-drain")
         with self.assertRaises(helm_python.HelmError):
             self.uninstall(WEBHOOK)
         self.assertTrue(self.cluster.get(DAEMONSET))
         self.assertIsNone(self.cluster.get(WEBHOOK), "nothing new is injected meanwhile")
+        # The same again once nobody asks any more.
+        self.remove_pods("shop-drain")
+        wait("Pods to go", lambda: not self.cluster.get("/api/v1/namespaces/shop-drain/pods")["items"])
+        self.cluster.call("DELETE", f"{JOB}?propagationPolicy=Background")
+        wait("the first Job to go", lambda: self.cluster.get(JOB) is None)
+        self.uninstall(WEBHOOK)
+        self.nothing_is_left()
+
+    def test_raw_manifests_install_and_inject(self):
+        """As `kubectl apply` has it: each object is applied, twice, since people do."""
+        plural = {"MutatingWebhookConfiguration": "mutatingwebhookconfigurations", "PodDisruptionBudget": "poddisruptionbudgets"}
+        paths = []
+        for document in yaml.safe_load_all((ROOT / "deploy/manifests/nodens.yaml").read_text()):
+            version, kind, meta = document["apiVersion"], document["kind"], document["metadata"]
+            where = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
+            kinds = plural.get(kind, f"{kind.lower()}s")
+            paths.append((f"/{'apis' if '/' in version else 'api'}/{version}{where}/{kinds}/{meta['name']}", document))
+        self.addCleanup(lambda: [self.cluster.call("DELETE", path) for path, _ in reversed(paths)])
+        for path, document in paths + paths:
+            status, answer = self.cluster.call("PATCH", f"{path}?fieldManager=kubectl&fieldValidation=Strict", document, "application/apply-patch+yaml")
+            self.assertIn(status, (200, 201), answer)
+        self.run_webhook()
+        self.namespace("shop-raw", **{"node-local-dns-injection": "enabled"})
+        self.expect_seed(self.injected("shop-raw"), "shop-raw")
 
 
 if __name__ == "__main__":
