@@ -33,11 +33,12 @@ const DEMO_PORT: u16 = 5300;
 const DNS_PORT: u16 = 53;
 
 /// The commands, as they are typed.
-const COMMANDS: [(&str, Scope); 5] = [
+const COMMANDS: [(&str, Scope); 6] = [
     ("run", Scope::Run),
     ("check", Scope::Check),
     ("demo", Scope::Demo),
     ("node", Scope::Node),
+    ("doctor", Scope::Doctor),
     ("help", Scope::Help),
 ];
 
@@ -52,6 +53,8 @@ pub enum Command {
     Demo(DemoOptions),
     /// Look at the node's interface and packet rules, or change them, by hand.
     Node(NodeOptions),
+    /// Look at the node and say what is wrong with it.
+    Doctor(DoctorOptions),
     /// Print [`help_text`].
     Help,
     /// Print [`version_text`].
@@ -187,6 +190,17 @@ pub struct NodeOptions {
     pub flags: Box<RunOptions>,
 }
 
+/// What `doctor` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoctorOptions {
+    /// The agent's flags.
+    pub flags: Box<RunOptions>,
+    /// `-json`.
+    pub json: bool,
+    /// `-name`: domains that upstreams are asked about as well, with their last dot.
+    pub names: Vec<String>,
+}
+
 /// What `node` does.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum NodeVerb {
@@ -271,6 +285,9 @@ struct Parser {
     port: Option<u16>,
     files: Vec<String>,
     verb: Option<NodeVerb>,
+    /// For `doctor`.
+    json: bool,
+    names: Vec<String>,
     /// A flag that asks for text instead of the command.
     instead: Option<Command>,
 }
@@ -368,6 +385,11 @@ impl Parser {
                 }
                 Command::Node(NodeOptions { verb, flags: Box::new(options) })
             }
+            (None, Scope::Doctor) => Command::Doctor(DoctorOptions {
+                flags: Box::new(options),
+                json: self.json,
+                names: self.names,
+            }),
             (None, Scope::Help) => Command::Help,
         };
         Ok(command)

@@ -5,6 +5,7 @@ pub mod build_config;
 pub mod cli;
 pub mod corefile;
 pub mod demo;
+pub mod doctor;
 pub mod log;
 pub mod loop_check;
 pub mod node;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use nodens_agent::build_config::Environment;
 use nodens_agent::cli::{self, CheckOptions, Command, EXIT_USAGE};
 use nodens_agent::corefile;
+use nodens_agent::doctor;
 use nodens_agent::node;
 use nodens_agent::run::{self, Failure};
 
@@ -22,6 +23,13 @@ fn main() -> ExitCode {
         Command::Run(options) => ended(run::run(&options)),
         Command::Node(options) => match node::run(&options) {
             Ok(text) => say(&text),
+            Err(failure) => ended(Err(failure)),
+        },
+        Command::Doctor(options) => match doctor::run(&options) {
+            Ok((text, code)) => {
+                say(&text);
+                ExitCode::from(code)
+            }
             Err(failure) => ended(Err(failure)),
         },
         Command::Demo(options) => ended(nodens_agent::demo::run(&options)),

@@ -27,6 +27,7 @@ pub(super) enum Scope {
     Check,
     Demo,
     Node,
+    Doctor,
     Help,
 }
 
@@ -37,6 +38,7 @@ impl Scope {
             Self::Check => "check",
             Self::Demo => "demo",
             Self::Node => "node",
+            Self::Doctor => "doctor",
             Self::Help => "help",
         }
     }
@@ -67,12 +69,13 @@ pub(super) struct Flag {
 }
 
 const RUN: &[Scope] = &[Scope::Run];
-const SERVING: &[Scope] = &[Scope::Run, Scope::Demo];
-const RUN_CHECK: &[Scope] = &[Scope::Run, Scope::Check];
-const RUN_NODE: &[Scope] = &[Scope::Run, Scope::Node];
+const SERVING: &[Scope] = &[Scope::Run, Scope::Demo, Scope::Doctor];
+const RUN_DOCTOR: &[Scope] = &[Scope::Run, Scope::Doctor];
+const RUN_CHECK: &[Scope] = &[Scope::Run, Scope::Check, Scope::Doctor];
+const RUN_NODE: &[Scope] = &[Scope::Run, Scope::Node, Scope::Doctor];
 const WORKING: &[Scope] = &[Scope::Run, Scope::Check, Scope::Demo];
-const WITH_PORT: &[Scope] = &[Scope::Run, Scope::Check, Scope::Demo, Scope::Node];
-const ALL: &[Scope] = &[Scope::Run, Scope::Check, Scope::Demo, Scope::Node, Scope::Help];
+const WITH_PORT: &[Scope] = &[Scope::Run, Scope::Check, Scope::Demo, Scope::Node, Scope::Doctor];
+const ALL: &[Scope] = &[Scope::Run, Scope::Check, Scope::Demo, Scope::Node, Scope::Doctor, Scope::Help];
 
 /// Every flag. Defaults are repeated as text for the help; a test holds them against the values.
 pub(super) const FLAGS: &[Flag] = &[
@@ -177,7 +180,7 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Serving,
-        scopes: RUN,
+        scopes: RUN_DOCTOR,
         help: "where /metrics is as well while the agent sets up a node; `prometheus` in the Corefile opens others",
     },
     Flag {
@@ -205,7 +208,7 @@ pub(super) const FLAGS: &[Flag] = &[
             },
         },
         group: Group::Configuration,
-        scopes: RUN,
+        scopes: RUN_DOCTOR,
         help: "the Corefile if -conf is not given",
     },
     Flag {
@@ -367,6 +370,20 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "leave rules at exit that send queries to the upstream of the root zone, until the next start",
     },
     Flag {
+        names: &["name"],
+        value: Value::Text { metavar: "DOMAIN,…", default: "", set: set_names },
+        group: Group::Node,
+        scopes: &[Scope::Doctor],
+        help: "for `doctor`: domains that the upstreams are asked about as well, for example a private zone",
+    },
+    Flag {
+        names: &["json"],
+        value: Value::Switch(|p, on| p.json = on),
+        group: Group::Node,
+        scopes: &[Scope::Doctor],
+        help: "for `doctor`: findings for programs",
+    },
+    Flag {
         names: &["plugins"],
         value: Value::Switch(|p, on| show(p, on, Command::Plugins)),
         group: Group::Information,
@@ -443,6 +460,16 @@ fn set_localip(parser: &mut Parser, text: &str) -> Result<(), String> {
         return Err(format!("write at most {ADDRESSES_MAX} addresses"));
     }
     parser.options.localip = addresses;
+    Ok(())
+}
+
+fn set_names(parser: &mut Parser, text: &str) -> Result<(), String> {
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match nodens_core::wire::Name::parse(part) {
+            Ok(name) => parser.names.push(name.to_string()),
+            Err(error) => return Err(format!("write domain names, separated by commas: {error}")),
+        }
+    }
     Ok(())
 }
 

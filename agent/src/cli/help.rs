@@ -8,13 +8,17 @@ const WIDTH: usize = 100;
 /// Column where explanations begin.
 const INDENT: usize = 36;
 
-const USAGE: [(&str, &str); 5] = [
+const USAGE: [(&str, &str); 6] = [
     ("nodens [run] [FLAGS]", "serve DNS as the Corefile says"),
     ("nodens check FILE", "say what is wrong with a Corefile; exits with 2 if it cannot be used"),
     ("nodens demo [FLAGS]", "serve 127.0.0.1:5300 from a small built-in upstream, to try things out"),
     (
         "nodens node plan|apply|remove [FLAGS]",
         "the node's interface and packet rules by hand; `plan` only prints",
+    ),
+    (
+        "nodens doctor [FLAGS]",
+        "look at the node with the agent's flags and say what is wrong; exits with 3 after a warning, 4 after a failure",
     ),
     ("nodens help", "print this text"),
 ];

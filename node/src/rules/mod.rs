@@ -22,8 +22,8 @@ use crate::observed::ObservedRules;
 use crate::plan::Step;
 
 pub use iptables::{Iptables, Programs};
-pub use nftables::Nftables;
 pub(crate) use nftables::TABLE;
+pub use nftables::{Nftables, chain_names};
 pub use rule::{ALLOW_COMMENT, Action, Chain, FoundRule, Rule, SKIP_COMMENT, Side, Transport, rules_for};
 
 /// The ways to have rules obeyed.

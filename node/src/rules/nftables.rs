@@ -369,6 +369,28 @@ pub(super) async fn closed_chains() -> Result<Vec<ClosedChain>, RulesError> {
     }
 }
 
+/// All chains of nftables that anybody has: family, table and name, separated by blanks. iptables' newer half has its
+/// own here too.
+pub async fn chain_names() -> Result<Vec<String>, RulesError> {
+    let mut names = Vec::new();
+    let request = Message::new(GETCHAIN, NLM_F_DUMP, ANY, 0);
+    let listed = dump(request, |reply| {
+        let attributes = reply.attributes();
+        let family = FAMILIES.iter().find(|(number, _)| *number == reply.family());
+        if let (Some((_, family)), Some(table), Some(chain)) =
+            (family, text(attributes, chain::TABLE), text(attributes, chain::NAME))
+        {
+            names.push(format!("{family} {table} {chain}"));
+        }
+    });
+    match listed.await {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(names),
+        listed => {
+            listed.map(|()| names).map_err(|error| from_kernel("cannot list the chains of nftables", &error))
+        }
+    }
+}
+
 const FAMILIES: [(u8, &str); 3] = [(INET, "inet"), (2, "ip"), (10, "ip6")];
 
 const SUBSYSTEM: u16 = 10;
