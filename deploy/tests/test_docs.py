@@ -1,9 +1,14 @@
 """Pages of installation and use: their links lead somewhere, their parameters exist, and no heading of the original README is left unanswered."""
 
 import re
+import subprocess
+import tempfile
 import unittest
 
-from support import ROOT, helm
+import yaml
+
+import schemas
+from support import ROOT, helm, program
 
 ENGLISH = ["install", "uninstall", "migrate-from-ack", "migrate-from-node-cache", "privatezone", "terway", "troubleshooting", "parameters", "metrics"]
 CHINESE = ["README", "install", "troubleshooting", "parameters"]
@@ -72,13 +77,40 @@ class Pages(unittest.TestCase):
                 self.assertTrue(exists(path), f"{page.name}: {path}")
         self.assertGreater(named, 100)
 
-    def test_manifests_in_pages_are_what_injection_writes(self):
-        """The example by hand is the original README's, so both languages show the same fields."""
+    def test_the_way_by_hand_is_what_injection_writes(self):
+        """Both languages show the fields that `inject` gives the same Pod without them, and every Kubernetes takes them."""
+        text = re.search(r"```yaml\n(apiVersion: v1\nkind: Pod\n.*?)```", (ROOT / "docs/install.md").read_text(), re.S)[1]
+        by_hand = yaml.safe_load(text)
+        for minor in schemas.MINORS:
+            schemas.validate(by_hand, minor)
+        fields = {key: by_hand["spec"].pop(key) for key in ("dnsPolicy", "dnsConfig")}
+        chinese = re.search(r"```yaml\n(dnsPolicy: None\n.*?)```", (ROOT / "docs/zh/install.md").read_text(), re.S)[1]
+        self.assertEqual(yaml.safe_load(chinese), fields)
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump(by_hand, file)
+            file.flush()
+            command = [program(self, "NODENS_ADMISSION_BIN", "nodens-admission"), "inject", "-q", "-f", file.name, "--kube-dns-ip=172.21.0.10"]
+            injected = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        self.assertEqual({key: injected["spec"][key] for key in fields}, fields)
+
+    def test_the_kubelets_way_names_the_same_servers_in_both_spellings(self):
         for page in ("docs/install.md", "docs/zh/install.md"):
             text = (ROOT / page).read_text()
-            for part in ("dnsPolicy: None", "nameservers: [169.254.20.10, 172.21.0.10]", "searches: [default.svc.cluster.local, svc.cluster.local, cluster.local]",
-                         '{name: ndots, value: "3"}', '{name: attempts, value: "2"}', '{name: timeout, value: "1"}'):
-                self.assertIn(part, text, page)
+            configuration = yaml.safe_load(re.search(r"```yaml\n(# KubeletConfiguration\n.*?)```", text, re.S)[1])
+            self.assertEqual(configuration, {"clusterDNS": ["169.254.20.10", "172.21.0.10"], "clusterDomain": "cluster.local"})
+            self.assertEqual(re.findall(r"--cluster-dns (\S+)", text)[:2], configuration["clusterDNS"])
+            self.assertIn(f"--cluster-domain {configuration['clusterDomain']}", text)
+
+    def test_commands_in_pages_exist(self):
+        """Each `nodens-admission` command and each Make target that a page tells people to run."""
+        commands = (ROOT / "admission/src/cli.rs").read_text()
+        targets = (ROOT / "Makefile").read_text()
+        for page in PAGES:
+            text = page.read_text()
+            for command in re.findall(r"(?:`|\$ )nodens-admission ([a-z-]+)", text):
+                self.assertIn(f'"{command}"', commands, page.name)
+            for target in re.findall(r"(?:`|\$ )make ([a-z-]+)", text):
+                self.assertRegex(targets, rf"(?m)^{target}:", page.name)
 
 
 if __name__ == "__main__":
