@@ -207,10 +207,19 @@ impl Node {
         }
         let mut outcome = Outcome::default();
         let chosen = self.rules.take();
+        let is_ours_by_nftables = chosen.as_ref().is_some_and(|rules| rules.back_end() == BackEnd::Nftables);
         for mut rules in all {
-            // What the kernel does not have holds nothing of ours.
+            let is_of_earlier = is_ours_by_nftables && rules.back_end() == BackEnd::Iptables;
+            let is_nothing = |error: RulesError| match error.kind {
+                // What the kernel does not have holds nothing of ours.
+                RulesErrorKind::Unsupported => true,
+                // The programs of iptables want root, which whoever writes by nftables may have given up. An earlier
+                // run's rules are then for `nodens node remove`.
+                RulesErrorKind::Permission => is_of_earlier,
+                RulesErrorKind::Locked | RulesErrorKind::Other => false,
+            };
             let found = rules.observe(&[], &desired.addresses).await;
-            if found.is_err_and(|error| error.kind == RulesErrorKind::Unsupported) {
+            if found.is_err_and(is_nothing) {
                 continue;
             }
             self.rules = Some(rules);
