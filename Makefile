@@ -6,6 +6,7 @@
 #   make loom    the models of what threads share: the cache, orders to workers, counters
 #   make worlds  simulated worlds: those that failed before, and 500 that the commit decides
 #   make planted deliberately broken cores are seen: by a world for each fault, by the fuzz targets
+#   make marks   which rare branches of the core simulated worlds reach, and which none does
 #   make fuzz    SECONDS=60 for each target, or TARGET=name; JOBS=1 at a time; needs nightly and a C++ compiler
 #   make mutants is there a test for every rule; by hand, hours
 #   make soak    longer evidence, run by hand, written down in docs/evidence/
@@ -17,7 +18,7 @@
 SHELL := /bin/bash
 SUITE := .ci/suite
 
-.PHONY: test lint demo loom worlds tools fmt planted fuzz mutants soak instructions chart manifests chart-package
+.PHONY: test lint demo loom worlds tools fmt planted marks fuzz mutants soak instructions chart manifests chart-package
 
 test: tools
 	$(SUITE) "unit and integration tests" cargo test --locked --workspace --all-targets
@@ -59,6 +60,7 @@ tools:
 PLANTED := --locked --profile sim --target-dir target/planted
 planted:
 	RUSTFLAGS="--cfg nodens_sim" cargo run --quiet $(PLANTED) -p nodens-sim -- planted replay sim/planted.txt
+	RUSTFLAGS="--cfg nodens_sim" cargo test --quiet $(PLANTED) -p nodens-core --test sim_support
 	RUSTFLAGS="--cfg nodens_sim" cargo test $(PLANTED) -p nodens-fuzz --test planted -- --nocapture
 
 chart: tools
@@ -69,6 +71,9 @@ manifests:
 
 chart-package:
 	.ci/chart-tests deploy/tools/package.py target/charts $(URL)
+
+marks:
+	RUSTFLAGS="--cfg nodens_sim" cargo run --quiet $(PLANTED) -p nodens-sim -- marks --seeds $(or $(SEEDS),5000) --profile all
 
 fuzz:
 	.ci/fuzz $(or $(TARGET),all) $(or $(SECONDS),60) $(or $(JOBS),1)

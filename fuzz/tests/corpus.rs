@@ -136,7 +136,7 @@ fn every_target_is_here_has_an_entry_for_libfuzzer_and_a_small_corpus() {
         let files = corpus(target);
         assert!(
             files.len() <= FILES_MAX,
-            "{target}: {} files; `make fuzz-cmin` keeps those that matter",
+            "{target}: {} files; `.ci/fuzz --cmin` keeps those that matter",
             files.len()
         );
         for (path, bytes) in files {

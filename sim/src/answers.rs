@@ -91,18 +91,37 @@ impl World {
             return self.book.end(Facts { rcode, nature, ..facts });
         }
         let truncating = self.ratio(Hazard::Truncating);
-        if !tcp && self.upstreams[upstream].draw.hit(truncating) {
-            return self.book.end(Facts { truncated: true, ..facts });
-        }
+        let truncating = !tcp && self.upstreams[upstream].draw.hit(truncating);
         let facts = self.draw_records(upstream, facts);
         let limit = asked.opt.map_or(512, |opt| usize::from(opt.size.max(512)));
         let opt_len = if facts.opt.is_some() { OPT + 17 } else { 0 };
-        let len = crate::message::HEADER + asked.question.len() + self.book.len() + opt_len;
-        if !tcp && len > limit {
-            self.book.begin();
-            return self.book.end(Facts { truncated: true, counts: [0; 3], opt_before: 0, ..facts });
-        }
+        let room = limit.saturating_sub(crate::message::HEADER + asked.question.len() + opt_len);
+        let facts = if truncating || (!tcp && self.book.len() > room) {
+            self.truncate(upstream, facts, truncating, room)
+        } else {
+            facts
+        };
         self.book.end(facts)
+    }
+
+    /// Cuts an answer: after the records that fit as servers do, or anywhere, even inside a record.
+    fn truncate(&mut self, upstream: usize, facts: Facts, anywhere: bool, room: usize) -> Facts {
+        let draw = &mut self.upstreams[upstream].draw;
+        let fitting = self.book.fitting(room);
+        let kept = if anywhere { draw.below(fitting as u64 + 1) as usize } else { fitting };
+        let torn_bytes = if anywhere { draw.below(12) as usize } else { 0 };
+        let before = self.book.records();
+        self.book.cut(kept, torn_bytes);
+        // A message that is torn says that it has the record which is not whole, and its OPT is gone with the rest.
+        let torn = torn_bytes > 0 && kept < before;
+        let mut left = kept as u16 + u16::from(torn);
+        let counts = facts.counts.map(|count| {
+            let count = count.min(left);
+            left -= count;
+            count
+        });
+        let opt = facts.opt.filter(|_| !torn);
+        Facts { truncated: true, nature: Nature::Relay, counts, opt, opt_before: 0, ..facts }
     }
 
     /// Header bits and the OPT record.

@@ -31,6 +31,10 @@ With RUSTFLAGS=\"--cfg nodens_sim\" also:
 profiles: swarm calm lossy hostile reload-storm tiny-memory thundering-expiry upgrade
 ";
 
+/// Options that take a value.
+const OPTIONS: [&str; 9] =
+    ["seeds", "from", "derive", "profile", "twice", "threads", "without", "clients", "queries"];
+
 /// Arguments, read.
 #[derive(Debug, Default)]
 struct Arguments {
@@ -51,6 +55,9 @@ impl Arguments {
                 None => read.words.push(argument),
                 Some(flag @ ("trace" | "table" | "help")) => read.flags.push(flag.to_owned()),
                 Some(name) => {
+                    if !OPTIONS.contains(&name) {
+                        return Err(format!("there is no option --{name}"));
+                    }
                     let value = arguments.next().ok_or_else(|| format!("--{name} needs a value"))?;
                     read.options.push((name.to_owned(), value));
                 }
@@ -135,7 +142,7 @@ fn help() -> bool {
 fn run(arguments: &Arguments) -> Result<bool, Usage> {
     let job = job(arguments)?;
     println!("{} worlds from seed {:#x}", job.seeds, job.first);
-    quietly();
+    world::keep_panics_quiet();
     let outcome = runner::run(&job);
     if arguments.flag("table") {
         println!("{}", outcome.table());
@@ -171,7 +178,7 @@ fn job(arguments: &Arguments) -> Result<Job, Usage> {
 fn replay(arguments: &Arguments) -> Result<bool, Usage> {
     let options = Options::draw(arguments.seed()?, arguments.profile()?);
     let cuts = arguments.cuts()?;
-    quietly();
+    world::keep_panics_quiet();
     let ended = world::run(&options.clone().cut(&cuts), arguments.flag("trace"));
     for line in ended.recording.iter().flat_map(|recording| &recording.lines) {
         println!("{line}");
@@ -195,7 +202,7 @@ fn replay(arguments: &Arguments) -> Result<bool, Usage> {
 #[allow(clippy::print_stdout, reason = "a command-line program")]
 fn shrink_one(arguments: &Arguments) -> Result<bool, Usage> {
     let options = Options::draw(arguments.seed()?, arguments.profile()?);
-    quietly();
+    world::keep_panics_quiet();
     let Some((cuts, failure)) = shrink::shrink(&options, |step| println!("{step}")) else {
         println!("seed {:#x} does not fail", options.seed);
         return Ok(true);
@@ -208,7 +215,7 @@ fn shrink_one(arguments: &Arguments) -> Result<bool, Usage> {
 fn regressions(arguments: &Arguments) -> Result<bool, Usage> {
     let path = arguments.words.get(1).ok_or("which file?")?;
     let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    quietly();
+    world::keep_panics_quiet();
     let mut held = true;
     let mut count = 0;
     for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
@@ -227,15 +234,10 @@ fn regressions(arguments: &Arguments) -> Result<bool, Usage> {
     Ok(held)
 }
 
-/// A panic inside a world is a failed check and told as one; its own message would only be in the way.
-fn quietly() {
-    std::panic::set_hook(Box::new(|_| {}));
-}
-
 /// What needs a core that can be looked into.
 #[cfg(nodens_sim)]
 fn inside(word: &str, arguments: &Arguments) -> Result<bool, Usage> {
-    quietly();
+    world::keep_panics_quiet();
     match (word, arguments.words.get(1).map(String::as_str)) {
         ("marks", _) => crate::marks::report(&job(arguments)?),
         (_, Some("hunt")) => {

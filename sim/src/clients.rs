@@ -341,7 +341,7 @@ impl World {
     }
 
     fn send_on_stream(&mut self, client: u32, connection: u32, ask: u32) {
-        let (slow, hang_up) = (self.ratio(Hazard::SlowSenders), self.ratio(Hazard::HalfClose));
+        let (slow, hang_up) = (self.ratio(Hazard::SlowSenders), self.ratio(Hazard::HangUp));
         let bytes = &self.asks[ask as usize].bytes;
         let line = &mut self.connections[connection as usize];
         self.sockets[line.socket as usize].asks.push(ask);

@@ -1,4 +1,4 @@
-//! The network: what becomes of a packet. The first rule that decides, wins.
+//! The network: what becomes of a packet. What loses it comes first; the others may come together.
 //!
 //! | rule | verdict |
 //! | --- | --- |
@@ -76,6 +76,9 @@ impl World {
     /// When a datagram to or from an upstream arrives that leaves at `at`.
     pub(crate) fn cross(&mut self, upstream: usize, way: Way, at: u64) -> Arrivals {
         if self.is_silent(upstream, way, at) {
+            self.trace.line(self.now, || {
+                format!("net: lost in a spell of silence, {way:?} of upstream {upstream}")
+            });
             return [None, None];
         }
         let (loss, twice, jitter) = (
@@ -86,10 +89,17 @@ impl World {
         let usual = at + self.options.round_trip_us * 500;
         let draw = &mut self.draws.network;
         if draw.hit(loss) {
+            self.trace.line(self.now, || format!("net: lost, {way:?} of upstream {upstream}"));
             return [None, None];
         }
         let again = (way == Way::Back && draw.hit(twice)).then(|| usual + draw.below(50 * MS));
         let late = if draw.hit(jitter) { draw.below(1000 * MS) } else { 0 };
+        if late > 0 || again.is_some() {
+            let twice = if again.is_some() { ", and comes twice" } else { "" };
+            self.trace.line(self.now, || {
+                format!("net: {} ms late{twice}, {way:?} of upstream {upstream}", late / MS)
+            });
+        }
         [Some(usual + late), again]
     }
 

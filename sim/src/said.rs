@@ -130,6 +130,23 @@ impl Book {
         self.marks.len() - self.begun.1
     }
 
+    /// Leaves of the records added since the beginning the first `records` and so many bytes of the next.
+    pub fn cut(&mut self, records: usize, torn_bytes: usize) {
+        let end =
+            |count: usize| match count.checked_sub(1).and_then(|last| self.marks.get(self.begun.1 + last)) {
+                Some(mark) => self.begun.0 + usize::from(mark.end),
+                None => self.begun.0,
+            };
+        let torn = (end(records) + torn_bytes).min(end(records + 1).max(end(records)));
+        self.marks.truncate(self.begun.1 + records);
+        self.bytes.truncate(torn);
+    }
+
+    /// How many of the records added since the beginning fit into so many bytes.
+    pub fn fitting(&self, bytes: usize) -> usize {
+        self.marks[self.begun.1..].iter().take_while(|mark| usize::from(mark.end) <= bytes).count()
+    }
+
     /// Ends the answer; it gets its number.
     pub fn end(&mut self, facts: Facts) -> Version {
         let version = self.next();

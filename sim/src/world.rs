@@ -294,6 +294,7 @@ impl World {
         self.trace.line(self.now, || "everything is healed".to_owned());
         self.hazards = self.hazards.healed();
         self.healed = true;
+        self.clock_step = 1;
         self.healed_at = self.now;
         self.queries_left = 0;
         self.cache.heal();
@@ -313,6 +314,23 @@ pub struct Ended {
     pub recording: Option<Recording>,
 }
 
+thread_local! {
+    /// Where this thread panicked last.
+    static PANICKED_AT: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
+}
+
+/// A panic inside a world is a failed check and told as one; its own message would only be in the way.
+pub(crate) fn keep_panics_quiet() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
+        PANICKED_AT.with(|at| *at.borrow_mut() = place);
+    }));
+}
+
+fn panic_place() -> String {
+    PANICKED_AT.with(std::cell::RefCell::take)
+}
+
 /// Lets the world of `options` happen. A panic inside is a failed check too.
 pub fn run(options: &Options, recording: bool) -> Ended {
     let mut world = World::new(options.clone(), recording);
@@ -322,7 +340,7 @@ pub fn run(options: &Options, recording: bool) -> Ended {
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            crate::failure::fail::<()>("machine/panic", text).err()
+            crate::failure::fail::<()>("machine/panic", format!("{text}{}", panic_place())).err()
         }
     };
     if let Some(failure) = &mut failure {
