@@ -112,6 +112,12 @@ class Webhook(unittest.TestCase):
         self.assertIn({"key": "node-local-dns-injection", "operator": "In", "values": ["enabled"]}, opt_in["objectSelector"]["matchExpressions"])
         self.assertIn({"key": "node-local-dns-injection", "operator": "NotIn", "values": ["enabled"]}, opt_in["namespaceSelector"]["matchExpressions"])
 
+    def test_a_policy_that_cannot_decide_lets_pods_pass(self):
+        documents = helm.documents(MATRIX["policy"])
+        self.assertEqual(find(documents, "MutatingAdmissionPolicy")["spec"]["failurePolicy"], "Ignore")
+        binding = find(documents, "MutatingAdmissionPolicyBinding")["spec"]
+        self.assertEqual(binding, {"policyName": ADMISSION, "paramRef": {"name": f"{ADMISSION}-policy", "namespace": "kube-system", "parameterNotFoundAction": "Allow"}})
+
     def test_events_are_side_effects(self):
         self.assertEqual(self.webhooks(helm.at("controller.events", True))[0]["sideEffects"], "NoneOnDryRun")
 
