@@ -1,9 +1,9 @@
 //! The real process on a "node" of its own: a network namespace with a "Pod", the address, the rules, and what is
 //! left of them however the process ends.
 
-#[path = "../../node/tests/support/mod.rs"]
-mod netns;
 mod support;
+#[path = "support/world.rs"]
+mod world;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -14,111 +14,9 @@ use nodens_testkit::msg::rtype;
 use nodens_testkit::process::signal::SIGTERM;
 use nodens_testkit::{Process, Query, UdpClient, Upstream, answers};
 
-use netns::{ADDRESS, NAME, Namespace, ask};
-use support::{Directory, Ended, NODENS, PATIENCE, eventually, get, report, run, runtime};
-
-const COREFILE: &str = "\
-.:53 {
-    bind 169.254.20.10
-    errors
-    cache 30
-    forward . 127.0.0.9:5300
-    health 169.254.20.10:8080
-    prometheus 127.0.0.1:9253
-    nodens {
-        workers 1
-        runtime {$RUNTIME}
-    }
-}
-";
-
-/// The upstream, in the node's namespace.
-const UPSTREAM: &str = "127.0.0.9:5300";
-
-/// One node with what is on it.
-struct World {
-    node: Namespace,
-    pod: Namespace,
-    _upstream: Upstream,
-    directory: Directory,
-}
-
-impl World {
-    fn new(programs: &[&str]) -> Option<World> {
-        let node = Namespace::new(programs)?;
-        let pod = node.pod(1);
-        let address: SocketAddr = UPSTREAM.parse().expect("an address");
-        let handler = answers(|query| query.response().answer("@ 60 IN A 192.0.2.1"));
-        let upstream = node.enter(|| Upstream::on(address, handler));
-        let directory = Directory::create();
-        directory.write("Corefile", COREFILE);
-        Some(World { node, pod, _upstream: upstream, directory })
-    }
-
-    /// A command that runs in the node's namespace.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.node.name]).args(arguments).env("RUNTIME", runtime());
-        command
-    }
-
-    /// The agent as a DaemonSet starts it.
-    fn start(&self, flags: &[&str]) -> Process {
-        let path = self.directory.path("Corefile");
-        let mut command = self.command(&[NODENS, "-localip", ADDRESS, "-conf", &path]);
-        command.args(flags);
-        Process::spawn(command)
-    }
-
-    /// The agent, with rules and all.
-    fn started(&self, flags: &[&str]) -> Process {
-        let agent = self.start(flags);
-        expect(&agent, "[INFO] packet rules by ");
-        agent
-    }
-
-    /// `nodens node …`
-    fn node_command(&self, verb: &str, flags: &[&str]) -> Ended {
-        let mut command = self.command(&[NODENS, "node", verb, "-localip", ADDRESS]);
-        command.args(flags);
-        run(command)
-    }
-
-    /// A Pod's lookup.
-    fn resolves(&self) -> bool {
-        self.pod.enter(|| {
-            let query = Query::new("www.example.", "A");
-            let server = SocketAddr::new(netns::ip(ADDRESS), 53);
-            let client = UdpClient::bind(SocketAddr::from(([0, 0, 0, 0], 0)));
-            let reply = client.ask(server, &query.bytes(), Duration::from_secs(2));
-            reply.is_some_and(|reply| reply.rdatas("A") == ["192.0.2.1"])
-        })
-    }
-
-    fn has_address(&self) -> bool {
-        self.node.shell("ip -o address").contains(ADDRESS)
-    }
-
-    fn rules(&self) -> usize {
-        self.node.shell("nft list ruleset").matches("notrack").count()
-    }
-
-    fn metrics(&self) -> support::Metrics {
-        let page = self.node.enter(|| get(SocketAddr::from(([127, 0, 0, 1], 9253)), "/metrics"));
-        support::Metrics::read(page.expect("/metrics answers").body)
-    }
-}
-
-fn expect(process: &Process, text: &str) -> String {
-    let line = process.wait_for_line(text, PATIENCE);
-    line.unwrap_or_else(|| panic!("waited for {text:?}\n{}", process.dump()))
-}
-
-fn end(process: &mut Process) {
-    process.signal(SIGTERM);
-    let status = process.wait(PATIENCE);
-    assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", process.dump());
-}
+use support::{NODENS, PATIENCE, eventually, get, report};
+use world::netns::{ADDRESS, NAME, ask};
+use world::{COREFILE, EtcNetns, UPSTREAM, World, end, expect};
 
 #[test]
 fn interface_sockets_ready_rules_and_the_reverse_at_the_end() {
@@ -408,22 +306,4 @@ fn a_dead_agent_costs_glibc_one_round_trip_with_the_mask_and_a_second_without_th
          {LOOKUPS}; refused from {closed:?} after the kill on); without the mask at worst {limited:?}; without the address {without:?}"
     ));
     drop(resolver);
-}
-
-/// A resolv.conf that `ip netns exec` shows in one namespace.
-struct EtcNetns(std::path::PathBuf);
-
-impl EtcNetns {
-    fn write(namespace: &str, text: &str) -> EtcNetns {
-        let folder = std::path::Path::new("/etc/netns").join(namespace);
-        std::fs::create_dir_all(&folder).expect("root may");
-        std::fs::write(folder.join("resolv.conf"), text).expect("root may");
-        EtcNetns(folder)
-    }
-}
-
-impl Drop for EtcNetns {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
 }

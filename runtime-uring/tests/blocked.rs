@@ -10,6 +10,7 @@ use nodens_runtime::conformance::{forwarding_to, start_with};
 use nodens_runtime::socket::udp_listener;
 use nodens_runtime::worker::WorkerFailure;
 use nodens_runtime_uring::{Cause, Uring, probe, ring_error};
+use nodens_testkit::seccomp::refuse;
 use nodens_testkit::{Query, TcpClient, UdpClient, Upstream, answers};
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -49,7 +50,7 @@ fn what_is_blocked_is_reported_with_the_suspect() {
 fn child_probes() {
     let row = std::env::var(VARIABLE).expect("set by the parent");
     let (call, code) = row.split_once(' ').expect("two numbers");
-    block(call.parse().expect("a number"), code.parse().expect("a number"));
+    refuse(call.parse().expect("a number"), code.parse().expect("a number"));
     let unavailable = probe().expect_err("it is blocked");
     writeln!(std::io::stdout(), "<{}> {unavailable}", unavailable.cause.label()).expect("stdout is there");
 }
@@ -73,7 +74,7 @@ fn child_loses_its_rings() {
     let mut connected = TcpClient::connect(server.addr).expect("connected");
     assert!(connected.ask(&query, LONG).is_some());
 
-    block(libc::SYS_io_uring_enter, libc::EPERM);
+    refuse(libc::SYS_io_uring_enter, libc::EPERM);
     client.send(server.addr, &query);
     assert!(server.wait_until(|s| s.workers[0].is_finished()), "the worker ends");
     let failure = server.workers.remove(0).join().expect_err("it did not want to");
@@ -108,31 +109,4 @@ fn run(test: &str, variable: &str) -> String {
         String::from_utf8_lossy(&child.stderr)
     );
     said
-}
-
-/// From now on, `call` fails with `code` in all threads of this process.
-fn block(call: libc::c_long, code: i32) {
-    let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    let jump_if_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    let give = (libc::BPF_RET | libc::BPF_K) as u16;
-    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let mut filter = [
-        // The number of the system call is the first field.
-        step(load, 0, 0, 0),
-        step(jump_if_equal, 0, 1, call as u32),
-        step(give, 0, 0, libc::SECCOMP_RET_ERRNO | code as u32),
-        step(give, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: plain numbers; and a pointer to a program that outlives the call, which copies it.
-    let result = unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_TSYNC,
-            &raw const program,
-        )
-    };
-    assert_eq!(result, 0, "seccomp: {}", std::io::Error::last_os_error());
 }

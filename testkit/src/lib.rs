@@ -5,8 +5,9 @@
 //! output lines. So the kit has its own DNS encoder and parser ([`msg`]),
 //! independent of the code under test: a mistake in one cannot hide behind
 //! the same mistake in the other. Around it stand scripted servers that may
-//! misbehave on purpose ([`upstream`]), blocking clients ([`client`]), child
-//! processes ([`process`]) and a real authoritative server ([`real`]).
+//! misbehave on purpose ([`upstream`]), blocking clients ([`client`]), a steady
+//! stream of questions ([`load`]), child processes ([`process`]), a system call taken away ([`seccomp`]) and a real
+//! authoritative server ([`real`]).
 //!
 //! Misuse of the kit panics with a sentence: its callers are tests. Every
 //! blocking call takes or has a time limit, so a broken test fails instead of
@@ -36,15 +37,18 @@
 //! ```
 
 pub mod client;
+pub mod load;
 pub mod msg;
 pub mod process;
 pub mod real;
+pub mod seccomp;
 pub mod skip;
 pub mod upstream;
 
 mod port;
 
 pub use client::{TcpClient, UdpClient, ask_tcp, ask_udp};
+pub use load::{Load, Tally};
 pub use msg::{Query, Reply, Response};
 pub use port::free_port;
 pub use process::Process;

@@ -21,8 +21,8 @@ mod strict_parser;
 /// The binary under test.
 pub(crate) const NODENS: &str = env!("CARGO_BIN_EXE_nodens");
 
-/// More than anything takes on a machine that is busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// More than anything takes on a machine that is busy with other tests, or whose processor is emulated on such a one.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(if cfg!(nodens_vm) { 60 } else { 10 });
 
 /// A block that forwards everything to `UPSTREAM`, with one address for all HTTP endpoints.
 pub(crate) const COREFILE: &str = "\

@@ -56,6 +56,12 @@ impl Namespace {
         Some(namespace)
     }
 
+    /// The one that this machine started with.
+    pub(crate) fn of_this_machine(name: &str) -> Namespace {
+        run("ip", &["netns", "attach", name, "1"]);
+        Namespace { name: name.to_owned() }
+    }
+
     /// Runs a program in it; its output. Panics if it fails.
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> String {
         let all = [&["netns", "exec", &self.name, program], arguments].concat();
