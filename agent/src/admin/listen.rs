@@ -88,6 +88,11 @@ fn open(addr: SocketAddr, share: bool) -> io::Result<Socket> {
     if addr.is_ipv6() {
         socket.set_only_v6(!addr.ip().is_unspecified())?;
     }
+    if !addr.ip().is_unspecified() {
+        // As for DNS: the node's address may come after the socket, and go and come again. Where the option is refused,
+        // bind() says whether the address is there.
+        let _ = if addr.is_ipv6() { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) };
+    }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
     socket.set_nonblocking(true)?;
@@ -107,6 +112,18 @@ mod tests {
         assert!(held_by_another(ListenAddr::localhost(port)), "but it can be known");
         drop(first);
         assert!(!held_by_another(ListenAddr::localhost(port)));
+    }
+
+    #[test]
+    fn an_address_that_comes_later_can_be_bound_now() {
+        // TEST-NET-1 (RFC 5737) and the documentation prefix (RFC 3849): nobody has them.
+        for ip in ["192.0.2.10", "2001:db8::10"] {
+            let addr = ListenAddr { ip: Some(ip.parse().expect("an address")), port: 0 };
+            match bind(addr) {
+                Ok(listener) => assert_eq!(listener.local_addr().expect("bound").ip().to_string(), ip),
+                Err(why) => assert_eq!(why.raw_os_error(), Some(EAFNOSUPPORT), "{ip}: {why}"),
+            }
+        }
     }
 
     #[test]
