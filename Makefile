@@ -4,6 +4,7 @@
 #   make lint    format, clippy, docs, file sizes, dependency rules
 #   make demo    cargo run --release -- demo
 #   make loom    the models of what threads share: the cache, orders to workers, counters
+#   make test-node  the agent on a whole node: a virtual machine with Debian's kernel
 #   make worlds  simulated worlds: those that failed before, and 500 that the commit decides
 #   make planted deliberately broken cores are seen: by a world for each fault, by the fuzz targets
 #   make marks   which rare branches of the core simulated worlds reach, and which none does
@@ -18,7 +19,7 @@
 SHELL := /bin/bash
 SUITE := .ci/suite
 
-.PHONY: test lint demo loom worlds tools fmt planted marks fuzz mutants soak instructions chart manifests chart-package
+.PHONY: test lint demo loom test-node worlds tools fmt planted marks fuzz mutants soak instructions chart manifests chart-package
 
 test: tools
 	$(SUITE) "unit and integration tests" cargo test --locked --workspace --all-targets
@@ -40,6 +41,10 @@ lint:
 # A target folder of its own: the cfg changes every crate's fingerprint.
 loom:
 	RUSTFLAGS="--cfg nodens_loom" cargo test --locked -p nodens-cache -p nodens-runtime --release --test loom --target-dir target/loom
+
+# Skipped, aloud, where QEMU or Debian's packages are not to be had. Not in `test` before it has been seen to end.
+test-node: tools
+	.ci/test-node
 
 # A re-run of a commit is the same run.
 SIM := cargo run --locked --quiet --profile sim -p nodens-sim --
@@ -87,6 +92,8 @@ soak:
 	$(SUITE) "1000 random Corefiles under load, on each runtime" env NODENS_TEST_MUTATIONS=1000 NODENS_TEST_RUNTIME=tokio cargo test --locked --release -p nodens --test e2e_reload random_ -- --nocapture
 	$(SUITE) "the same on io_uring" env NODENS_TEST_MUTATIONS=1000 NODENS_TEST_RUNTIME=uring cargo test --locked --release -p nodens --test e2e_reload random_ -- --nocapture
 	$(SUITE) "upstreams that fall silent, the long forms" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens --test e2e_loss -- --nocapture
+	$(SUITE) "restarts, upgrades and a node that others change, the long forms" env NODENS_TEST_LONG=1 NODENS_TEST_RUNTIME=tokio cargo test --locked --release -p nodens --test e2e_restart -- --nocapture --test-threads 1
+	$(SUITE) "the same on io_uring" env NODENS_TEST_LONG=1 NODENS_TEST_RUNTIME=uring cargo test --locked --release -p nodens --test e2e_restart -- --nocapture --test-threads 1
 	$(SUITE) "100 000 simulated worlds" $(SIM) run --seeds 100000 --derive "soak of $$(git rev-parse HEAD)" --profile all --twice 1000 --table
 	$(SUITE) "the agent's tests on tokio alone" cargo test --locked -p nodens --no-default-features --features tokio
 	$(SUITE) "the agent's tests on io_uring alone" cargo test --locked -p nodens --no-default-features --features uring
