@@ -80,6 +80,7 @@ def skip(test, why, unobtainable=False):
     if log := os.environ.get("NODENS_SKIPS"):
         with open(log, "a") as file:
             file.write(line + "\n")
+    print(f"\n*** {line}", file=sys.stderr)
     raise unittest.SkipTest(why)
 
 

@@ -1,5 +1,6 @@
 """The chart against a real kube-apiserver, with the real Helm and the real admission server under the chart's own rights: install, inject, upgrade, uninstall."""
 
+import base64
 import subprocess
 import threading
 import unittest
@@ -221,6 +222,36 @@ class OnACluster(unittest.TestCase):
         wait("the first Job to go", lambda: self.cluster.get(JOB) is None)
         self.uninstall(WEBHOOK)
         self.nothing_is_left()
+
+    def test_a_release_of_the_original_is_upgraded_in_place(self):
+        older = ROOT / "deploy/tests/older-release"
+        deployment = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{ADMISSION}"
+        service = f"/api/v1/namespaces/{NAMESPACE}/services/{ADMISSION}"
+        kept = (DAEMONSET, UPSTREAM, WEBHOOK, deployment, service)
+        values = {"env": {"upstream_ip": "10.96.0.20"}}
+        self.config.install(older, helm.RELEASE, values | {"caBundle": self.some_authority()}, namespace=NAMESPACE, timeout=120)
+        before = {path: self.cluster.get(path)["metadata"]["uid"] for path in kept}
+        self.upgrade(values)
+        self.assertEqual({path: self.cluster.get(path)["metadata"]["uid"] for path in kept}, before, "the same objects")
+        pod = self.cluster.get(DAEMONSET)["spec"]["template"]["spec"]
+        self.assertNotIn("initContainers", pod)
+        self.assertEqual((pod["tolerations"], pod["nodeSelector"]), ([{"operator": "Exists"}], {"kubernetes.io/os": "linux"}))
+        self.assertEqual([c["name"] for c in pod["containers"]], ["node-cache"])
+        self.assertNotIn("SYS_ADMIN", pod["containers"][0]["securityContext"]["capabilities"]["add"])
+        self.assertNotIn("data", self.cluster.get(f"/api/v1/namespaces/{NAMESPACE}/secrets/{ADMISSION}-cert"), "the key of the old chart is gone")
+        self.assertEqual(self.cluster.get(service)["spec"]["type"], "ClusterIP")
+        self.assertNotIn("caBundle", self.cluster.get(WEBHOOK)["webhooks"][0]["clientConfig"])
+        self.run_webhook()
+        self.namespace("shop-older", **{"node-local-dns-injection": "enabled"})
+        self.expect_seed(self.injected("shop-older"), "shop-older")
+        self.uninstall(WEBHOOK)
+        self.nothing_is_left()
+
+    def some_authority(self):
+        """A certificate that nobody trusts any more, as `caBundle` wants it."""
+        key, certificate = self.cluster.folder / "old.key", self.cluster.folder / "old.crt"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=old", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        return base64.b64encode(certificate.read_bytes()).decode()
 
     def test_raw_manifests_install_and_inject(self):
         """As `kubectl apply` has it: each object is applied, twice, since people do."""
