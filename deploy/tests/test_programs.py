@@ -38,6 +38,9 @@ def check(test, text):
 
 
 class Agent(unittest.TestCase):
+    def setUp(self):
+        agent(self)
+
     def test_every_corefile_is_accepted(self):
         for name, values in MATRIX.items():
             with self.subTest(name):
@@ -76,6 +79,9 @@ class Agent(unittest.TestCase):
 
 
 class Admission(unittest.TestCase):
+    def setUp(self):
+        admission(self)
+
     def test_every_flag_is_accepted(self):
         for name, values in MATRIX.items():
             for kind in ("Deployment", "Job"):
