@@ -106,6 +106,8 @@ pub struct RunOptions {
     pub metrics_listen_address: ListenAddr,
     /// `-user`: who the agent becomes if it was started as root.
     pub user: User,
+    /// `-sandbox`: system calls are filtered.
+    pub sandbox: bool,
     /// `-pidfile`: written once the service answers.
     pub pidfile: Option<PathBuf>,
     /// `-quiet`: no lines about the start.
@@ -142,6 +144,7 @@ impl Default for RunOptions {
                 port: 9353,
             },
             user: User::Become(UID),
+            sandbox: false,
             pidfile: None,
             quiet: false,
             workers: None,

@@ -18,6 +18,7 @@
 //! Threads share their memory: whoever can run code of its own in a worker can get at the control thread. What this
 //! prevents is that a worker is *made* to ask the kernel for something.
 
+pub mod sandbox;
 mod thread;
 
 use std::fs::{OpenOptions, Permissions};
@@ -106,6 +107,8 @@ pub struct Bare {
 pub struct SteppedDown {
     /// For the threads that need nothing.
     pub bare: Bare,
+    /// Programs of iptables are started later.
+    pub iptables: bool,
     /// Who is who now, for the log.
     pub kept: String,
     /// What is missing, or could not be given up, and what to do.
@@ -118,7 +121,12 @@ pub fn step_down(needs: &Needs) -> SteppedDown {
         Ok(standing) => standing,
         Err(error) => {
             let kept = format!("privileges: cannot be looked at, and stay as they are: {error}");
-            return SteppedDown { bare: Bare::default(), kept, complaints: Vec::new() };
+            return SteppedDown {
+                bare: Bare::default(),
+                iptables: needs.iptables,
+                kept,
+                complaints: Vec::new(),
+            };
         }
     };
     let Decision { change, keep, complaint } = decide(standing, needs);
@@ -144,7 +152,7 @@ pub fn step_down(needs: &Needs) -> SteppedDown {
     changed.unwrap_or_else(|error| failed("become another user", error));
     thread::keep(keep).unwrap_or_else(|error| failed("give up capabilities", error));
     thread::no_new_privileges().unwrap_or_else(|error| failed("set no_new_privs", error));
-    SteppedDown { bare, kept: said(change, keep, standing), complaints }
+    SteppedDown { bare, iptables: needs.iptables, kept: said(change, keep, standing), complaints }
 }
 
 fn decide(standing: Standing, needs: &Needs) -> Decision {

@@ -173,6 +173,10 @@ fn serve(
         }
     }
     let service = Service::start(built.clone(), &starter, bare)?;
+    if options.sandbox {
+        let (level, line) = sandbox(service.runtime, privileges.iptables);
+        log.say(level, line);
+    }
     for held in shared {
         let text = format_args!(
             "another process already serves {} and shares its queries; if that is not a takeover, stop it (`{}` names it)",
@@ -199,6 +203,21 @@ fn serve(
     let beside = Beside { template, node, setup_metrics };
     let serving = Serving::new(service, built, *environment, reloader, watch, nodens, beside);
     control.block_on(serving.run(endpoints, signals, options, log))
+}
+
+/// Filters system calls: every thread there is runs now, and those that come inherit it. Whatever stands in the way
+/// is told; DNS is served all the same.
+fn sandbox(runtime: &str, iptables: bool) -> (Level, String) {
+    if iptables {
+        let line = "sandbox: not entered, because packet rules are written by programs of iptables; say -packetrules=nftables";
+        return (Level::Warning, line.to_owned());
+    }
+    match privilege::sandbox::enter(runtime == "uring") {
+        Ok(()) => (Level::Info, "sandbox: other system calls than serving takes fail from now on".to_owned()),
+        Err(why) => {
+            (Level::Warning, format!("sandbox: not entered: {why}; the kernel needs seccomp filters"))
+        }
+    }
 }
 
 /// `-metrics-listen-address`, unless the Corefile has an endpoint there.

@@ -96,6 +96,7 @@ struct Thread {
     effective: u64,
     bounding: u64,
     gains_nothing: bool,
+    is_filtered: bool,
 }
 
 /// All threads; the control thread first.
@@ -121,6 +122,7 @@ fn threads(process: &Process) -> Vec<Thread> {
                 effective: hexadecimal("CapEff"),
                 bounding: hexadecimal("CapBnd"),
                 gains_nothing: value("NoNewPrivs") == "1",
+                is_filtered: value("Seccomp") == "2",
             }
         })
         .collect();
@@ -162,19 +164,18 @@ fn end(process: &mut Process) {
     assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", process.dump());
 }
 
-#[test]
-fn from_root_to_a_user_of_its_own_and_reload_repair_and_end_still_work() {
+/// Start, reload that binds, repairs, metrics and end, on both runtimes. `look` sees the agent while it serves.
+fn walk(flags: &[&str], look: impl Fn(&Process)) {
     for runtime in ["tokio", "uring"] {
         let Some(world) = World::new(&["nft"]) else { return };
         let mask = || world.node.shell("cat /proc/sys/net/ipv4/icmp_ratemask").trim().to_owned();
-        let mut agent = world.start_on(runtime, &[], &["-seticmpratemask"]);
+        let mut agent = world.start_on(runtime, &[], &[&["-seticmpratemask"], flags].concat());
         expect(
             &agent,
             "privileges: UID 65053; the control thread keeps NET_ADMIN, NET_BIND_SERVICE, workers keep nothing",
         );
         expect(&agent, "[INFO] packet rules by nftables");
-        assert_threads(&agent, [UID; 4], &[NET_ADMIN, NET_BIND_SERVICE], UID);
-        assert_eq!(threads(&agent)[0].bounding, set(&[NET_ADMIN, NET_BIND_SERVICE]), "nor could a program");
+        look(&agent);
         assert!(world.resolves() && world.rules() == 8);
         assert_eq!(mask(), "6160", "the kernel lets NET_ADMIN write it, whoever owns the file");
 
@@ -201,6 +202,37 @@ fn from_root_to_a_user_of_its_own_and_reload_repair_and_end_still_work() {
         // iptables' programs, if they are installed, are not asked for what was never theirs.
         assert!(!agent.dump().contains("must be root"), "{}", agent.dump());
     }
+}
+
+#[test]
+fn from_root_to_a_user_of_its_own_and_reload_repair_and_end_still_work() {
+    walk(&[], |agent| {
+        assert_threads(agent, [UID; 4], &[NET_ADMIN, NET_BIND_SERVICE], UID);
+        assert_eq!(threads(agent)[0].bounding, set(&[NET_ADMIN, NET_BIND_SERVICE]), "nor could a program");
+    });
+}
+
+#[test]
+fn in_the_sandbox_reload_repair_and_end_still_work() {
+    walk(&["-sandbox"], |agent| {
+        expect(agent, "[INFO] sandbox: other system calls than serving takes fail from now on");
+        assert_threads(agent, [UID; 4], &[NET_ADMIN, NET_BIND_SERVICE], UID);
+        let all = threads(agent);
+        assert!(all.iter().all(|thread| thread.is_filtered), "{all:#?}");
+    });
+}
+
+#[test]
+fn with_iptables_there_is_no_sandbox_and_one_line_says_so() {
+    let Some(world) = World::new(&["iptables"]) else { return };
+    let mut agent = world.start(&[], &["-packetrules=iptables", "-sandbox"]);
+    expect(
+        &agent,
+        "[WARNING] sandbox: not entered, because packet rules are written by programs of iptables",
+    );
+    expect(&agent, "[INFO] packet rules by iptables");
+    assert!(world.resolves());
+    end(&mut agent);
 }
 
 #[test]
@@ -320,7 +352,7 @@ fn files_that_it_writes_in_roots_directories_are_handed_over() {
     directory.write("base", &COREFILE.replace("169.254.20.10", "__PILLAR__LOCAL__DNS__"));
     let mut command = Command::new("ip");
     command.args(["netns", "exec", &world.node.name, NODENS, "-localip", ADDRESS]).env("RUNTIME", runtime());
-    command.args(["-basecorefile", &base, "-corefile", &filled, "-pidfile", &pid]);
+    command.args(["-basecorefile", &base, "-corefile", &filled, "-pidfile", &pid, "-sandbox"]);
     let mut agent = Process::spawn(command);
     expect(&agent, "packet rules by nftables");
     assert!(world.resolves());

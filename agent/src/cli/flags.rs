@@ -149,6 +149,13 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "who the agent becomes after a start as root, by number; `keep` stays root. Two agents share a node only under one UID",
     },
     Flag {
+        names: &["sandbox"],
+        value: Value::Switch(|p, on| p.options.sandbox = on),
+        group: Group::Serving,
+        scopes: RUN,
+        help: "allow only the system calls that serving takes (seccomp); not with packet rules by iptables",
+    },
+    Flag {
         names: &["pidfile"],
         value: Value::Text {
             metavar: "FILE",
