@@ -6,7 +6,7 @@
 //! | 4, 5 | what may be kept and for how long | `keeping.rs` |
 //! | 8, 9 | what does not match changes nothing; nothing forged is used; nothing can be guessed | `forgery.rs` |
 //! | 10-12 | no needless work, no bound passed | `queries.rs`, `effort.rs`, `attempts.rs` |
-//! | 13-15 | timers, ends of lookups, counters | `machine.rs` |
+//! | 12-15 | bytes to upstreams, timers, ends of lookups, counters | `machine.rs` |
 //! | 16 | healed, everything is answered and everything comes to rest | `progress.rs` |
 //!
 //! The core has no stale answers, so invariant 4 reads: never past the TTL.

@@ -6,6 +6,7 @@
 //! must belong to one.
 
 use crate::draw::{Draw, Part};
+use crate::failure::ensure;
 use crate::garbage::Garbage;
 use crate::hazards::Hazard;
 use crate::message::{self, Opt, flag};
@@ -377,7 +378,9 @@ impl World {
         while let Ok(Some(message)) = line.framing.next_message() {
             // The world wrote this stream: messages come out as they went in.
             if let Some(ask) = line.pending.pop_front() {
-                debug_assert_eq!(message, &self.asks[ask as usize].bytes[..], "a stream came apart");
+                ensure(message == &self.asks[ask as usize].bytes[..], "machine/stream", || {
+                    format!("query {ask} did not come out of its stream as it went in: {message:02x?}")
+                })?;
                 whole.push(ask);
             }
         }

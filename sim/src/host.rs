@@ -133,6 +133,11 @@ impl Worker {
         !self.draining
     }
 
+    /// How often a path was needed and as many as may be were open.
+    pub(crate) fn exhausted(&self) -> u64 {
+        self.forwarder.stats().paths_exhausted.get()
+    }
+
     pub(crate) fn line(&self, path: Path) -> Option<&Line> {
         self.lines.get(path.slot as usize)?.as_ref().filter(|line| line.path == path)
     }

@@ -125,6 +125,12 @@ pub struct Flight {
     pub ended_under_it: u32,
     /// Messages of it that must have been paid for out of the retry budget.
     pub paid: u32,
+    /// The most that a message for it may have, in bytes: its question and an OPT.
+    pub bytes_max: u64,
+    /// How often its worker had been out of paths before it began.
+    pub exhausted_before: u64,
+    /// A client was answered that waited for it.
+    pub told: bool,
     /// Something forged or broken came for it over UDP.
     pub forged: bool,
     /// An upstream's answer over UDP was truncated; `None`: its or that of another lookup that asked in the same words.
@@ -220,6 +226,9 @@ impl Flights {
             excuses: 0,
             ended_under_it: 0,
             paid: 0,
+            bytes_max: 0,
+            exhausted_before: 0,
+            told: false,
             forged: false,
             truncated: Some(false),
             accepted: SmallVec::new(),

@@ -217,8 +217,8 @@ impl World {
         while let Some(event) = self.workers[worker].forwarder.poll_event() {
             let counted = &mut self.workers[worker].counted;
             match event {
-                Event::Query(_) => counted.query_events += 1,
-                Event::Failure(_) => counted.failure_events += 1,
+                Event::Query(_) => counted.seen.queries += 1,
+                Event::Failure(_) => counted.seen.failures += 1,
                 Event::Upstream { upstream, down } => {
                     self.trace.line(self.now, || format!("w{worker} upstream {} down: {down}", upstream.0));
                     turns.push((upstream, down));

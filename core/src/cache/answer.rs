@@ -192,7 +192,8 @@ pub fn render(answer: AnswerRef<'_>, ttls: Ttls, frame: &ReplyFrame<'_>, out: &m
         mark(if truncated { Mark::Truncated } else { Mark::AdditionalsLeftOut });
     }
 
-    let mut flags = Flags::QR | (frame.query_flags.0 & (Flags::RD | Flags::CD)) | (meta.flags.0 & Flags::RA);
+    let copied = if planted(Fault::CdNotCopied) { Flags::RD } else { Flags::RD | Flags::CD };
+    let mut flags = Flags::QR | (frame.query_flags.0 & copied) | (meta.flags.0 & Flags::RA);
     // glibc takes an empty NOERROR with AA=0, RA=0 and no additional records for a lame server's and asks the next one. Clients of a
     // forwarder do get recursion, so RA=1 is the truth, and AA=1 (CoreDNS' way out) would not be.
     if meta.rcode == Rcode::NOERROR && meta.counts[0] == 0 {
@@ -207,6 +208,8 @@ pub fn render(answer: AnswerRef<'_>, ttls: Ttls, frame: &ReplyFrame<'_>, out: &m
     }
     // Without an OPT there is nowhere to put the upper bits (semantics.md R6).
     let rcode = if meta.rcode.0 > 15 && frame.do_bit.is_none() { Rcode::SERVFAIL } else { meta.rcode };
+    let softened = rcode == Rcode::NXDOMAIN && planted(Fault::NxdomainSoftened);
+    let rcode = if softened { Rcode::NOERROR } else { rcode };
     flags |= rcode.0 & 0x0f;
     let additionals = counts[2] + u16::from(frame.do_bit.is_some());
     Header { id: frame.id, flags: Flags(flags), counts: [1, counts[0], counts[1], additionals] }.write(out);

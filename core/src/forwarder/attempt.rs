@@ -230,7 +230,7 @@ impl<C: Cache> Forwarder<C> {
         let Some(lookup) = self.lookups.get_mut(ticket) else { return };
         lookup.last_cause = cause;
         lookup.connects_failed += 1;
-        if lookup.connects_failed < lookup.connects_max {
+        if lookup.connects_failed < lookup.connects_max && !planted(Fault::GivenUpAtOnce) {
             // The next in the order; if that is a repetition, not at once.
             if (lookup.attempts_made as usize) < lookup.order.len() {
                 self.next_attempt(now, ticket);

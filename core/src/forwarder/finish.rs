@@ -52,7 +52,7 @@ impl<C: Cache> Forwarder<C> {
         if lookup.rd && !lookup.truncated {
             self.failures.remember(&lookup.key, zone, Rcode::SERVFAIL, true, now);
         }
-        if self.config.zones[zone].log_errors {
+        if self.config.zones[zone].log_errors && !planted(Fault::FailuresUnlogged) {
             let last = lookup.attempts_made.clamp(1, ATTEMPTS_MAX) as usize - 1;
             let event = FailureEvent {
                 qname: lookup.key.name(),
@@ -150,7 +150,8 @@ impl<C: Cache> Forwarder<C> {
         stats.responses[rcode_label(rcode.0)].add(u64::from(!planted(Fault::LateAnswersUncounted)));
         stats.response_size[waiter.client.transport() as usize].observe(len as u64, &SIZE_BOUNDS);
         stats.duration.observe(now.since(waiter.asked).as_micros() as u64, &DURATION_BOUNDS_US);
-        if self.config.zones[finished.lookup.zone].log_queries {
+        let unlogged = finished.answered > 0 && planted(Fault::WaitersUnlogged);
+        if self.config.zones[finished.lookup.zone].log_queries && !unlogged {
             let bytes = waiter.spelling.as_deref().unwrap_or(&finished.lookup.question);
             let key = &finished.lookup.key;
             let question = Question { bytes, qtype: key.qtype(), qclass: key.qclass() };

@@ -361,7 +361,15 @@ fn write_query(id: u16, flags: u16, question: &[u8], edns: Option<(u16, bool)>, 
     let end = HEADER_LEN + question.len();
     out[HEADER_LEN..end].copy_from_slice(question);
     let Some((udp_size, do_bit)) = edns else { return end };
-    put_opt(out, end, Edns { udp_size, rcode_high: 0, version: 0, do_bit }, None)
+    let len = put_opt(out, end, Edns { udp_size, rcode_high: 0, version: 0, do_bit }, None);
+    if planted(Fault::QueriesPadded) {
+        // RFC 7830's option, 12, with 400 bytes, and the OPT's length.
+        out[len..len + 404].fill(0);
+        out[len..len + 4].copy_from_slice(&[0, 12, 1, 144]);
+        out[len - 2..len].copy_from_slice(&[1, 148]);
+        return len + 404;
+    }
+    len
 }
 
 impl From<Path> for Ticket {

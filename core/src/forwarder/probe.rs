@@ -86,7 +86,9 @@ impl<C: Cache> Forwarder<C> {
     pub(super) fn upstream_answered(&mut self, now: Instant, upstream: UpstreamId) {
         let index = usize::from(upstream.0);
         let before = self.upstreams[index].health.wellness();
-        self.upstreams[index].health.answered();
+        if before != Wellness::Down || !planted(Fault::DownForGood) {
+            self.upstreams[index].health.answered();
+        }
         if before == Wellness::Up {
             return;
         }
@@ -97,7 +99,7 @@ impl<C: Cache> Forwarder<C> {
         if let Some(path) = self.probes.out[index].take() {
             self.close_path(path);
         }
-        if before == Wellness::Down {
+        if before == Wellness::Down && !planted(Fault::DownForGood) {
             mark(Mark::UpstreamBack);
             self.stats.upstreams[index].down.set(0);
             self.push_event(Event::Upstream { upstream, down: false });

@@ -91,7 +91,8 @@ impl<C: Cache> Forwarder<C> {
         let Some(forward) = zone.forward.as_ref().filter(|forward| forward.takes(key.qname())) else {
             return Answered::Now(respond(Rcode::REFUSED, None, frame, out));
         };
-        if zone.cache.as_ref().is_some_and(|rules| rules.covers(key.qname()))
+        let passed_over = planted(Fault::CacheForUdpOnly) && asked.query.client.transport() == Transport::Tcp;
+        if zone.cache.as_ref().is_some_and(|rules| rules.covers(key.qname()) && !passed_over)
             && let Some(answer) = self.answer_from_cache(&key, found.zone, frame, *now, out)
         {
             return Answered::Now(answer);
@@ -103,7 +104,9 @@ impl<C: Cache> Forwarder<C> {
             return Answered::Now(respond(failure.rcode, Some(EDE_CACHED_ERROR), frame, out));
         }
         let limits = &self.config.limits;
-        let too_many_waiters = self.lookups.waiters() >= limits.waiters_max as usize;
+        let waiters_max =
+            if planted(Fault::ShedAtHalf) { limits.waiters_max / 2 } else { limits.waiters_max };
+        let too_many_waiters = self.lookups.waiters() >= waiters_max as usize;
         let under_way = self.lookups.find(&key, rd).filter(|_| !planted(Fault::LookupsNotShared));
         if let Some(ticket) = under_way {
             let Some(lookup) = self.lookups.get(ticket) else { return Answered::Later };
@@ -170,6 +173,7 @@ impl<C: Cache> Forwarder<C> {
         };
         match kind.map(Kind::class) {
             Some(Class::Success) => stats.hits_success.add(1),
+            Some(Class::Denial) if planted(Fault::HitsOfOneClass) => stats.hits_success.add(1),
             Some(Class::Denial) | None => stats.hits_denial.add(1),
         }
         self.stats.truncated.add(u64::from(rendered.truncated));

@@ -157,9 +157,11 @@ impl<C: Cache> Forwarder<C> {
         lookup.asked_over_tcp = true;
         lookup.transport = Transport::Tcp;
         // It answered, so the next upstream is asked only if TCP takes its time.
-        lookup.try_again_at(now + self.upstreams[usize::from(upstream.0)].rtt.stall_after());
+        let late = planted(Fault::TcpAfterTimeout);
+        let stall_after = self.upstreams[usize::from(upstream.0)].rtt.stall_after();
+        lookup.try_again_at(now + if late { lookup.read_timeout } else { stall_after });
         self.lookups.arm(ticket);
-        if self.send_attempt(now, ticket, upstream, Transport::Tcp) == Sending::NoPath {
+        if !late && self.send_attempt(now, ticket, upstream, Transport::Tcp) == Sending::NoPath {
             self.attempt_failed(now, ticket, FailureCause::Local);
         }
     }
@@ -243,6 +245,7 @@ fn check<'a>(bytes: &'a [u8], header: Header, asked: &[u8]) -> Result<Message<'a
     }
     let question = Question::read(bytes)
         .filter(|q| q.same_as(asked) || planted(Fault::QuestionNotCompared))
+        .filter(|q| q.bytes == asked || !planted(Fault::WrongCaseRefused))
         .ok_or(Rejection::WrongQuestion)?;
     if header.flags.has(Flags::TC) && !planted(Fault::TruncatedAnswerKept) {
         // V7: nothing of the body is going to be used, and a body that was cut may well not parse.

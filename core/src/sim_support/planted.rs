@@ -22,6 +22,10 @@ listed! {
         TruncatedAnswerTaken,
         /// Invariant 2: zones share their entries.
         ZoneNotInKey,
+        /// Invariant 2: an entry that is asked for anew gets a new TTL and keeps its old records.
+        OldRecordsStay,
+        /// Invariant 2: a name that does not exist becomes one without records.
+        NxdomainSoftened,
         /// Invariant 3: an answer from the cache has the TTL it was stored with.
         TtlNeverFalls,
         /// Invariant 3: the upper clamp of the TTL is not applied.
@@ -46,6 +50,8 @@ listed! {
         DoNotInKey,
         /// Invariant 6: CD is not part of the key.
         CdNotInKey,
+        /// Invariant 6: CD is not copied into answers.
+        CdNotCopied,
         /// Invariant 6: AD reaches clients that did not ask for it.
         AdUninvited,
         /// Invariant 7: an answer is truncated and does not say so.
@@ -62,12 +68,16 @@ listed! {
         RejectionHeldAgainstUpstream,
         /// Invariant 8: a reply that is not accepted ends the attempt.
         RejectionEndsAttempt,
+        /// Invariant 8: an answer that spells the question in its own way is refused.
+        WrongCaseRefused,
         /// Invariant 9: IDs count up from 0 on each path.
         IdNotRandom,
         /// Invariant 9: a query that is sent again leaves from the same port.
         SamePortAgain,
         /// Invariant 10: nobody joins a lookup.
         LookupsNotShared,
+        /// Invariant 10: clients over TCP get nothing from the cache.
+        CacheForUdpOnly,
         /// Invariant 11: a lookup goes on trying until its time is over.
         AttemptsUnbounded,
         /// Invariant 11: as many clients may wait as like to.
@@ -78,8 +88,12 @@ listed! {
         CacheBytesExceeded,
         /// Invariant 11: the cap of a class is not applied.
         ClassCapIgnored,
+        /// Invariant 11: half as many clients may wait as should.
+        ShedAtHalf,
         /// Invariant 12: asking again costs nothing.
         RetriesUnpaid,
+        /// Invariant 12: queries to upstreams are padded.
+        QueriesPadded,
         /// Invariant 13: a timer that is due this instant is left for later.
         DueTimerLeft,
         /// Invariant 14: once a lookup has only its deadline to wait for, nobody waits for that.
@@ -88,12 +102,24 @@ listed! {
         JoinedClientLost,
         /// Invariant 14: those that wait are forgotten at a reload.
         ReloadForgetsClients,
+        /// Invariant 14: the first attempt that is refused ends its lookup.
+        GivenUpAtOnce,
         /// Invariant 15: answers to those that waited are not counted.
         LateAnswersUncounted,
+        /// Invariant 15: denials from the cache are counted as answers with data.
+        HitsOfOneClass,
+        /// Invariant 15: of the clients that waited only the first is logged.
+        WaitersUnlogged,
+        /// Invariant 15: a lookup that failed is not logged.
+        FailuresUnlogged,
         /// Invariant 16: a path that has served stays open.
         PathLeaked,
         /// Invariant 16: probes go on when the upstream is well again.
         ProbesGoOn,
+        /// Invariant 16: an upstream that was down is never taken for well again.
+        DownForGood,
+        /// Invariant 16: after a truncated answer TCP is tried only when the read timeout is over.
+        TcpAfterTimeout,
     }
 }
 

@@ -160,7 +160,7 @@ impl World {
         let Some(at) = ask.waits.iter().position(|(at, _)| *at == worker) else { return Ok(()) };
         let (_, place) = ask.waits.remove(at);
         let rcode = self.out[3] & 0xf;
-        self.workers[worker].counted.answered(rcode, self.out[..len].len());
+        self.workers[worker].counted.answered(rcode);
         if place == ORPHAN {
             return self.check_orphan(worker, number, len);
         }
@@ -171,12 +171,16 @@ impl World {
         };
         let (key, zone, over) = (flight.key, flight.zone, flight.over);
         let (started, was_hopeless) = (flight.started, flight.was_hopeless);
+        let (exhausted_before, told) = (flight.exhausted_before, std::mem::replace(&mut flight.told, true));
         let refusals = flight.refusals + flight.ended_under_it.saturating_sub(RESENDS_MAX);
         let early = now < deadline(flight);
         let (accepted, truncated) = (flight.accepted.clone(), flight.truncated);
         if let Some(at) = flight.waiters.iter().position(|waiter| waiter.ask == number) {
             flight.waiters.remove(at);
         }
+        let config = &host.plan.config.zones[zone];
+        host.counted.query_events += u64::from(config.log_queries);
+        host.counted.failed(!told && accepted.is_empty() && config.log_errors, true);
         if !over {
             host.flights.waiting -= 1;
             host.flights.finish(place);
@@ -204,7 +208,9 @@ impl World {
         let host = &self.workers[worker];
         let down = self.all_down(worker, zone) || host.heard_in_turn || was_hopeless;
         let early = early && !(down && now >= started + LOOKUP_TIME_ALL_DOWN);
-        self.check_given_up(worker, number, zone, early, refusals)?;
+        // A machine without sockets cannot even be refused.
+        let starved = self.workers[worker].exhausted() > exhausted_before;
+        self.check_given_up(worker, number, zone, early && !starved, refusals)?;
         // RFC 8914: "No Reachable Authority" or "Network Error".
         let error = extended_error(&self.out[..len]).filter(|error| [22, 23].contains(error));
         let says = Says::Local { rcode: 2, error: error.or(Some(22)) };
@@ -220,9 +226,7 @@ impl World {
             Some(0) => CONNECTS_MAX,
             Some(attempts) => attempts.min(CONNECTS_MAX),
         };
-        // A machine without sockets cannot even be refused.
-        let starved = host.forwarder.stats().paths_exhausted.get() > 0;
-        ensure(!early || refusals >= most || starved, "progress/given-up", || {
+        ensure(!early || refusals >= most, "progress/given-up", || {
             format!(
                 "query {number} failed at worker {worker} before its time, {refusals} of {most} attempts refused"
             )
@@ -241,9 +245,12 @@ impl World {
         let now = self.clock();
         self.workers[worker].orphans.retain(|waiter| waiter.ask != number);
         let Some(question) = self.asks[number as usize].question else { return Ok(()) };
-        let host = &self.workers[worker];
-        let plan = &host.plan;
+        let plan = self.workers[worker].plan.clone();
         let zone = plan.zone_of(&self.space, question);
+        let logs = zone.map(|zone| (plan.config.zones[zone].log_queries, plan.config.zones[zone].log_errors));
+        let (logs_query, logs_failure) = logs.unwrap_or_default();
+        self.workers[worker].counted.query_events += u64::from(logs_query);
+        let host = &self.workers[worker];
         let Some(zone_at) = zone.filter(|_| plan.takes(&self.space, question)) else {
             return self.check_answer(worker, number, zone, Says::Local { rcode: 5, error: None }, len);
         };
@@ -262,6 +269,7 @@ impl World {
         if let Some(says) = kept {
             let checked = self.check_answer(worker, number, zone, says, len);
             if checked.is_ok() || !(self.may_forget && refused) {
+                self.count_hit(worker, &key);
                 return checked;
             }
         }
@@ -269,6 +277,7 @@ impl World {
             5 if limited => Says::Local { rcode: 5, error: None },
             // It was asked again, and this machine could not; or nobody else may wait.
             2 if shed || self.workers[worker].unsure => {
+                self.workers[worker].counted.failed(logs_failure, false);
                 if self.workers[worker].unsure {
                     self.remember_failure(worker, key, now, !shed);
                 }
@@ -286,6 +295,30 @@ impl World {
             }
         };
         self.check_answer(worker, number, zone, says, len)
+    }
+
+    /// A query was answered from the cache.
+    pub(crate) fn count_hit(&mut self, worker: usize, key: &Key) {
+        let Some(kept) = self.kept.get(&Key { rd: true, ..*key }) else { return };
+        self.workers[worker].counted.hits[kept.kind.class() as usize] += 1;
+    }
+
+    /// Whether an answer is the one that is kept for other DO and CD bits than were asked with.
+    pub(crate) fn is_for_others(
+        &self,
+        worker: usize,
+        number: u32,
+        question: QuestionId,
+        key: &Key,
+        zone: usize,
+        len: usize,
+    ) -> bool {
+        let bits = [(false, false), (false, true), (true, false), (true, true)];
+        let others = bits.iter().filter(|bits| **bits != (key.do_bit, key.cd));
+        others.map(|(do_bit, cd)| Key { do_bit: *do_bit, cd: *cd, ..*key }).any(|other| {
+            let kept = self.kept_answer(worker, &other, question, zone, self.clock());
+            kept.is_some_and(|says| self.check_answer(worker, number, Some(zone), says, len).is_ok())
+        })
     }
 
     /// What the cache must say now, if the model knows something fresh.
@@ -361,7 +394,8 @@ impl World {
             let Some(question) = self.asks[waiter.ask as usize].question else { continue };
             let Some(zone) = self.workers[worker].plan.zone_of(&self.space, question) else { continue };
             let key = self.key_of(worker, waiter.ask, question, zone);
-            let place = self.wait(worker, key, zone, waiter, false);
+            let exhausted = self.workers[worker].counted.exhausted();
+            let place = self.wait(worker, key, zone, waiter, false, exhausted);
             let host = &mut self.workers[worker];
             if let Some(flight) = host.flights.get_mut(place) {
                 flight.refusals += host.refused_in_turn;
@@ -374,7 +408,7 @@ impl World {
         }
     }
 
-    /// Puts a client into the lookup for a key, or begins one.
+    /// Puts a client into the lookup for a key, or begins one; `exhausted`: how often the worker was out of paths before.
     pub(crate) fn wait(
         &mut self,
         worker: usize,
@@ -382,15 +416,22 @@ impl World {
         zone: usize,
         waiter: Waiter,
         hopeless: bool,
+        exhausted: u64,
     ) -> u32 {
-        let flights = &mut self.workers[worker].flights;
-        match flights.find(&key) {
-            Some(place) => {
-                flights.join(place, waiter);
-                place
-            }
-            None => flights.begin(key, zone, waiter, hopeless),
+        let bytes_max = (self.asks[waiter.ask as usize].question_end + OPT) as u64;
+        let host = &mut self.workers[worker];
+        if let Some(place) = host.flights.find(&key) {
+            host.flights.join(place, waiter);
+            return place;
         }
+        let place = host.flights.begin(key, zone, waiter, hopeless);
+        if let Some(flight) = host.flights.get_mut(place) {
+            flight.bytes_max = bytes_max;
+            flight.exhausted_before = exhausted;
+        }
+        let forward = host.plan.config.zones[zone].forward.as_ref();
+        host.counted.lookup_begun(forward.map_or(1, |forward| forward.upstreams.len()), bytes_max);
+        place
     }
 }
 

@@ -37,6 +37,9 @@ impl World {
             ensure(flight.sends <= most, "effort/attempts", || {
                 format!("worker {worker} sends a question once more than {most} times: {flight:?}")
             })?;
+            if flight.sends > upstreams + 1 {
+                host.counted.bytes_due += flight.bytes_max;
+            }
             let free = upstreams + 1 + flight.excuses;
             if flight.sends > free + flight.paid {
                 flight.paid += 1;

@@ -338,7 +338,10 @@ impl World {
             format!("{}: nobody asked {:02x?}", context(), &bytes[HEADER..])
         })?;
         let flights = match question {
-            Some(question) => self.check_asked(worker, question, &asked)?,
+            Some(question) => {
+                self.workers[worker].counted.bytes_sent += bytes.len() as u64;
+                self.check_asked(worker, question, &asked)?
+            }
             None => SmallVec::new(),
         };
         let single = self.single_use(worker);

@@ -1,11 +1,12 @@
-//! Checks 13 to 15: timers, the ends of lookups, and counters that add up.
+//! Checks 12 to 15: bytes to upstreams, timers, the ends of lookups, and counters that add up.
 //!
 //! * design §4a: 4.5 s is the hard cap of a lookup, 0.8 s while all its upstreams are known to be down.
 //! * Every lookup ends once; then its waiters have answers and its IDs, timers and paths are gone.
+//! * reliability.md F7: what clients ask is not multiplied: bytes to upstreams are bounded by the lookups that asked for them.
 //! * examples.md §9.3: queries are answered, dropped or waiting, and the core's own counters say the same.
 
 use crate::failure::{Checked, ensure};
-use crate::model::{Flight, Flights, Waiter};
+use crate::model::{Flight, Waiter};
 use crate::plan::Plan;
 use crate::world::World;
 use nodens_core::stats::Counter;
@@ -26,21 +27,38 @@ pub(crate) struct Counted {
     pub(crate) queries: u64,
     /// Answers by the low four bits of their RCODE.
     answers: [u64; 16],
-    answer_bytes: u64,
     pub(crate) dropped: [u64; DropReason::COUNT],
     pub(crate) rejected: u64,
     /// Messages to upstreams.
     pub(crate) sent: u64,
     /// Paths.
     pub(crate) opened: u64,
+    /// Queries answered from the cache, by class.
+    pub(crate) hits: [u64; 2],
+    /// Answers in zones that log them.
     pub(crate) query_events: u64,
-    pub(crate) failure_events: u64,
+    /// Lookups that failed in zones that log that: so many at least, and so many more where what failed could not be seen.
+    failures: u64,
+    failures_perhaps: u64,
+    /// Events that came.
+    pub(crate) seen: Seen,
+    /// Bytes of messages to upstreams, probes aside.
+    pub(crate) bytes_sent: u64,
+    /// And the most that these may be.
+    pub(crate) bytes_due: u64,
     pub(crate) repetitions_paid: u32,
     pub(crate) second: u64,
     /// Messages to upstreams in the second before the last, in the last, and in this.
     pub(crate) sent_per_second: [u32; 3],
     /// The core's counters at that time.
     base: Totals,
+}
+
+/// Events that a worker told of.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) queries: u64,
+    pub(crate) failures: u64,
 }
 
 /// Sums over the core's counters.
@@ -54,19 +72,39 @@ struct Totals {
     attempts: u64,
     opened: u64,
     cache_requests: u64,
-    hits_and_misses: u64,
+    hits: [u64; 2],
+    misses: u64,
+    exhausted: u64,
+    events_lost: u64,
     probes: u64,
 }
 
 impl Counted {
-    pub(crate) fn answered(&mut self, rcode: u8, len: usize) {
+    pub(crate) fn answered(&mut self, rcode: u8) {
         self.answers[usize::from(rcode)] += 1;
-        self.answer_bytes += len as u64;
+    }
+
+    /// A lookup failed, for certain or perhaps; counted if that `is_logged`.
+    pub(crate) fn failed(&mut self, is_logged: bool, certain: bool) {
+        self.failures += u64::from(is_logged && certain);
+        self.failures_perhaps += u64::from(is_logged && !certain);
+    }
+
+    /// Invariant 12: for each lookup every upstream may be asked once, and one once more, in no more words than the client's
+    /// and an OPT. What goes beyond that is added message by message, and how many these may be `attempts.rs` says.
+    pub(crate) fn lookup_begun(&mut self, upstreams: usize, message_bytes_max: u64) {
+        self.bytes_due += (upstreams as u64 + 1) * message_bytes_max;
+    }
+
+    /// How often the worker had been out of paths when this configuration came.
+    pub(crate) fn exhausted(&self) -> u64 {
+        self.base.exhausted
     }
 }
 
-/// The sums over all zones and those upstreams that `counts`.
-fn totals(stats: &Stats, counts: impl Fn(usize) -> bool) -> Totals {
+/// The sums over those zones and upstreams that count.
+fn totals(stats: &Stats, zone_counts: impl Fn(usize) -> bool, counts: impl Fn(usize) -> bool) -> Totals {
+    let zones = || stats.zones.iter().enumerate().filter(|(n, _)| zone_counts(*n)).map(|(_, zone)| zone);
     let routes = || stats.routes.iter().flatten();
     let upstreams = || stats.upstreams.iter().enumerate().filter(|(n, _)| counts(*n)).map(|(_, u)| u);
     let answers = |rcode: usize| routes().map(|route| route.responses[rcode].get()).sum::<u64>();
@@ -78,12 +116,14 @@ fn totals(stats: &Stats, counts: impl Fn(usize) -> bool) -> Totals {
         rejected: stats.rejected.iter().map(Counter::get).sum(),
         attempts: upstreams().map(|upstream| upstream.attempts.get()).sum(),
         opened: upstreams().flat_map(|upstream| &upstream.paths_opened).map(Counter::get).sum(),
-        cache_requests: stats.zones.iter().map(|zone| zone.cache_requests.get()).sum(),
-        hits_and_misses: stats
-            .zones
-            .iter()
-            .map(|zone| zone.hits_success.get() + zone.hits_denial.get() + zone.misses.get())
-            .sum(),
+        cache_requests: zones().map(|zone| zone.cache_requests.get()).sum(),
+        hits: [
+            zones().map(|zone| zone.hits_success.get()).sum(),
+            zones().map(|zone| zone.hits_denial.get()).sum(),
+        ],
+        misses: zones().map(|zone| zone.misses.get()).sum(),
+        exhausted: stats.paths_exhausted.get(),
+        events_lost: stats.events_lost.get(),
         probes: upstreams().map(|upstream| upstream.probes.get()).sum(),
     }
 }
@@ -159,7 +199,7 @@ impl World {
     pub(crate) fn check_counts(&self, worker: usize) -> Checked {
         let host = &self.workers[worker];
         let stats = host.forwarder.stats();
-        let (core, counted) = (totals(stats, |_| true), &host.counted);
+        let (core, counted) = (totals(stats, |_| true, |_| true), &host.counted);
         let base = &counted.base;
         let check = |name: &str, core: u64, world: u64| {
             ensure(core == world, "machine/counters", || {
@@ -175,7 +215,27 @@ impl World {
         }
         check("rejected messages", core.rejected - base.rejected, counted.rejected)?;
         check("opened paths", core.opened - base.opened, counted.opened)?;
-        check("looks into the cache", core.hits_and_misses, core.cache_requests)?;
+        let [success, denial] = core.hits;
+        check("looks into the cache", core.cache_requests, success + denial + core.misses)?;
+        // What a small cache has forgotten may have been asked for again, and the same answer may have come at once.
+        if !self.may_forget {
+            check("answers with data from the cache", success - base.hits[0], counted.hits[0])?;
+            check("denials and failures from the cache", denial - base.hits[1], counted.hits[1])?;
+        }
+        if core.events_lost == base.events_lost {
+            check("queries that it logs", counted.seen.queries, counted.query_events)?;
+            let most = counted.failures + counted.failures_perhaps;
+            ensure((counted.failures..=most).contains(&counted.seen.failures), "machine/counters", || {
+                let (seen, least) = (counted.seen.failures, counted.failures);
+                format!("worker {worker} logs {seen} failed lookups, of {least} to {most}")
+            })?;
+        }
+        let (sent, due) = (counted.bytes_sent, counted.bytes_due);
+        ensure(sent <= due, "effort/amplification", || {
+            format!(
+                "worker {worker} sent {sent} bytes to upstreams; {due} are the most for what clients asked"
+            )
+        })?;
         check("open paths", stats.paths.get(), host.lines.iter().flatten().count() as u64)?;
         // What was to be sent on a connection that never came about was an attempt and no message.
         let out = core.attempts + core.probes - base.attempts - base.probes;
@@ -188,7 +248,9 @@ impl World {
     pub(crate) fn count_anew(&mut self, worker: usize, plan: &Plan) {
         let host = &mut self.workers[worker];
         let stays = |n: usize| plan.config.upstreams.contains(&host.plan.config.upstreams[n]);
-        let base = totals(host.forwarder.stats(), stays);
+        let zone_stays =
+            |n: usize| plan.config.zones.iter().any(|zone| zone.id == host.plan.config.zones[n].id);
+        let base = totals(host.forwarder.stats(), zone_stays, stays);
         let repetitions_paid = host.counted.repetitions_paid;
         host.counted = Counted { base, repetitions_paid, ..Counted::default() };
     }
@@ -205,7 +267,6 @@ impl World {
                 }
             }
         }
-        debug_assert!(host.flights.is_empty(), "{:?}", Flights::default());
         host.good_at = vec![host.step; plan.config.zones.len()];
         host.plan = plan;
         host.failed.clear();

@@ -16,6 +16,7 @@ use nodens_core::{DropReason, Outcome, UpstreamId};
 /// What was known before a query.
 pub(crate) struct Before {
     lookups: usize,
+    exhausted: u64,
     reasons: Reasons,
 }
 
@@ -40,7 +41,7 @@ impl World {
         let host = &mut self.workers[worker];
         let garbage = self.asks[number as usize].garbage;
         host.counted.queries += u64::from(garbage.is_none_or(Garbage::is_readable));
-        Before { lookups: host.forwarder.lookups(), reasons: reasons(host) }
+        Before { lookups: host.forwarder.lookups(), exhausted: host.exhausted(), reasons: reasons(host) }
     }
 
     pub(crate) fn check_query(
@@ -52,7 +53,7 @@ impl World {
     ) -> Checked {
         let host = &mut self.workers[worker];
         match outcome {
-            Outcome::Answer { len } => host.counted.answered(self.out[3] & 0xf, len),
+            Outcome::Answer { .. } => host.counted.answered(self.out[3] & 0xf),
             Outcome::Drop(reason) => host.counted.dropped[reason as usize] += 1,
             Outcome::Forward => {}
         }
@@ -63,6 +64,7 @@ impl World {
         ensure(noted.is_none(), "keeping/query", || format!("query {number} put something into the cache"))?;
         let plan = self.workers[worker].plan.clone();
         let zone = plan.zone_of(&self.space, question);
+        self.count_logged(worker, zone, outcome);
         let Some(at) = zone.filter(|_| plan.takes(&self.space, question)) else {
             return match outcome {
                 Outcome::Answer { len } => {
@@ -102,9 +104,15 @@ impl World {
         };
         let says = if after == before.reasons {
             let Some(says) = kept else {
-                return fail("answers/unfounded", context("answered at once, and nothing is kept for it"));
+                let mixed = self.is_for_others(worker, number, question, key, zone, len);
+                let (check, text) = match mixed {
+                    true => ("answers/mixed", "answered with what is kept for other DO or CD bits"),
+                    false => ("answers/unfounded", "answered at once, and nothing is kept for it"),
+                };
+                return fail(check, context(text));
             };
             self.summary.hits += 1;
+            self.count_hit(worker, key);
             says
         } else {
             ensure(kept.is_none() || self.may_forget, "answers/refusal", || {
@@ -205,7 +213,8 @@ impl World {
             || format!("{} passed max_concurrent", text()),
         )?;
         let hopeless = self.all_down(worker, zone);
-        let place = self.wait(worker, key, zone, Waiter { ask: number, asked: now }, hopeless);
+        let place =
+            self.wait(worker, key, zone, Waiter { ask: number, asked: now }, hopeless, before.exhausted);
         self.asks[number as usize].waits.push((worker, place));
         Ok(())
     }
@@ -279,7 +288,7 @@ impl World {
         forward.is_some_and(|forward| forward.upstreams.iter().all(down))
     }
 
-    fn check_garbage(&self, worker: usize, number: u32, outcome: Outcome) -> Checked {
+    fn check_garbage(&mut self, worker: usize, number: u32, outcome: Outcome) -> Checked {
         let ask = &self.asks[number as usize];
         let Some(garbage) = ask.garbage else { return Ok(()) };
         let context = |text: &str| format!("{garbage:?} (query {number}) at worker {worker}: {text}");
@@ -298,11 +307,21 @@ impl World {
                     Garbage::Transfer | Garbage::Chaos => self.zone_of_garbage(worker, number),
                     _ => None,
                 };
-                debug_assert!(opt || len < ask.question_end + OPT, "an OPT for what was not understood");
+                ensure(opt || len < ask.question_end + OPT, "answers/opt", || {
+                    context("an OPT for what was not understood")
+                })?;
+                self.count_logged(worker, zone, outcome);
                 self.check_answer(worker, number, zone, Says::Local { rcode, error: None }, len)
             }
             _ => fail("answers/garbage", context(&format!("came to {outcome:?}"))),
         }
+    }
+
+    /// A query in a zone was dealt with at once: an answer is logged, if the zone's are.
+    fn count_logged(&mut self, worker: usize, zone: Option<usize>, outcome: Outcome) {
+        let host = &mut self.workers[worker];
+        let logs = zone.is_some_and(|zone| host.plan.config.zones[zone].log_queries);
+        host.counted.query_events += u64::from(logs && matches!(outcome, Outcome::Answer { .. }));
     }
 
     /// The zone that the name in a refused query belongs to.

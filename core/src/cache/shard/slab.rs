@@ -9,6 +9,7 @@
 use super::body::{Prepared, charge};
 use crate::cache::sieve::{ALL, NIL, Seat};
 use crate::cache::{AnswerMeta, InsertRules};
+use crate::sim_support::{Fault, planted};
 use crate::time::Instant;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -57,7 +58,12 @@ impl Slot {
 
     /// Becomes `new`; returns the memory of what it was.
     pub(super) fn fill(&mut self, new: Prepared, rules: InsertRules, visited: bool) -> Box<[u8]> {
-        core::mem::replace(self, Slot::new(new, rules, visited)).body
+        let mut old = core::mem::replace(self, Slot::new(new, rules, visited));
+        let same = |old: &Slot, new: &Slot| old.key() == new.key() && old.body.len() == new.body.len();
+        if planted(Fault::OldRecordsStay) && same(&old, self) {
+            core::mem::swap(&mut old.body, &mut self.body);
+        }
+        old.body
     }
 
     pub(super) fn is_live(&self) -> bool {
