@@ -6,7 +6,7 @@
 #   make loom    the models of what threads share: the cache, orders to workers, counters
 #   make test-node  the agent on a whole node: a virtual machine with Debian's kernel
 #   make worlds  simulated worlds: those that failed before, and 500 that the commit decides
-#   make planted deliberately broken cores are seen: by a world for each fault, by the fuzz targets
+#   make planted deliberately broken cores are seen: by a world for each fault, by the fuzz targets; what a failure leaves
 #   make marks   which rare branches of the core simulated worlds reach, and which none does
 #   make fuzz    SECONDS=60 for each target, or TARGET=name; JOBS=1 at a time; needs nightly and a C++ compiler
 #   make mutants is there a test for every rule; by hand, hours
@@ -67,6 +67,7 @@ planted:
 	RUSTFLAGS="--cfg nodens_sim" cargo run --quiet $(PLANTED) -p nodens-sim -- planted replay sim/planted.txt
 	RUSTFLAGS="--cfg nodens_sim" cargo test --quiet $(PLANTED) -p nodens-core --test sim_support
 	RUSTFLAGS="--cfg nodens_sim" cargo test $(PLANTED) -p nodens-fuzz --test planted -- --nocapture
+	RUSTFLAGS="--cfg nodens_sim" cargo test $(PLANTED) -p nodens-sim --test failing
 
 chart: tools
 	.ci/chart-tests
