@@ -151,6 +151,15 @@ mod tests {
     fn a_reader_that_stops_holds_up_nobody_and_is_told_what_it_missed() {
         let (permit, read, mut output) = reader();
         let (line, count) = ("x".repeat(1023), 3000);
+        // It has taken a first line and blocks: from now on there is no room until it goes on.
+        output.line("first");
+        output.flush();
+        permit.send(()).expect("the writer waits");
+        output.line("second");
+        output.flush();
+        while !read.lock().expect("no panic").ends_with("first\n") {
+            thread::yield_now();
+        }
         let began = Instant::now();
         for _ in 0..count {
             output.line(&line);
