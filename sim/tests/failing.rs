@@ -60,6 +60,7 @@ fn what_a_failure_leaves_is_whole_and_leads_back_to_it() {
     for cuts in [Cuts::default(), cuts] {
         let block = report::block(&options, &cuts, &failure);
         let replay = block.lines().find_map(|line| line.strip_prefix("replay  ")).expect("a replay line");
+        assert!(replay.contains("--profile swarm"), "{replay}");
         let (_, arguments) = replay.split_once(" -- ").expect("arguments of the program");
         let arguments = || arguments.split_whitespace().map(str::to_owned);
         std::fs::remove_dir_all(&files).expect("files to write again");

@@ -366,11 +366,12 @@ impl World {
         let score = |number: &&u32| {
             let ask = &self.asks[**number as usize];
             let both = flag::RD | flag::CD;
-            u32::from(ask.question_bytes().eq_ignore_ascii_case(question)) * 16
-                + u32::from(ask.question_bytes() == question) * 8
-                + u32::from((ask.flags ^ flags) & both == 0) * 4
-                + u32::from(do_bit == ask.opt.map(|opt| opt.do_bit)) * 2
-                + u32::from(self.is_over(worker, ask))
+            u32::from(ask.question_bytes().eq_ignore_ascii_case(question)) * 32
+                + u32::from(ask.question_bytes() == question) * 16
+                + u32::from((ask.flags ^ flags) & both == 0) * 8
+                + u32::from(do_bit == ask.opt.map(|opt| opt.do_bit)) * 4
+                + u32::from(self.is_over(worker, ask)) * 2
+                + u32::from((ask.flags ^ flags) & flag::AD == 0)
         };
         socket
             .asks
