@@ -6,7 +6,8 @@
 #   make loom    the models of what threads share: the cache, orders to workers, counters
 #   make test-node  the agent on a whole node: a virtual machine with Debian's kernel
 #   make worlds  simulated worlds: those that failed before, and 500 that the commit decides
-#   make planted deliberately broken cores are seen: by a world for each fault, by the fuzz targets; what a failure leaves
+#   make planted deliberately broken cores are seen: by a world for each fault (planted-worlds, in make test), by the fuzz targets;
+#                what a failing world leaves behind
 #   make marks   which rare branches of the core simulated worlds reach, and which none does
 #   make fuzz    SECONDS=60 for each target, or TARGET=name; JOBS=1 at a time; needs nightly and a C++ compiler
 #   make mutants is there a test for every rule; by hand, hours
@@ -19,14 +20,14 @@
 SHELL := /bin/bash
 SUITE := .ci/suite
 
-.PHONY: test lint demo loom test-node worlds tools fmt planted marks fuzz mutants soak instructions chart manifests chart-package
+.PHONY: test lint demo loom test-node worlds tools fmt planted planted-worlds marks fuzz mutants soak instructions chart manifests chart-package
 
 test: tools
 	$(SUITE) "unit and integration tests" cargo test --locked --workspace --all-targets
 	$(SUITE) "documentation examples" cargo test --locked --workspace --doc
 	$(SUITE) "loom models" $(MAKE) --no-print-directory loom
 	$(SUITE) "simulated worlds" $(MAKE) --no-print-directory worlds
-	$(SUITE) "planted faults" $(MAKE) --no-print-directory planted
+	$(SUITE) "planted faults" $(MAKE) --no-print-directory planted-worlds
 	$(SUITE) "agent without a runtime is refused" .ci/feature-matrix
 	$(SUITE) "chart" $(MAKE) --no-print-directory chart
 	@.ci/suite --summary
@@ -61,11 +62,14 @@ fmt:
 tools:
 	@.ci/tools
 
-# Deliberately broken cores, which exist under this cfg alone: the worlds and the fuzz targets must see each fault.
+# Deliberately broken cores, which exist under this cfg alone: the worlds must see each fault.
 PLANTED := --locked --profile sim --target-dir target/planted
-planted:
+planted-worlds:
 	RUSTFLAGS="--cfg nodens_sim" cargo run --quiet $(PLANTED) -p nodens-sim -- planted replay sim/planted.txt
 	RUSTFLAGS="--cfg nodens_sim" cargo test --quiet $(PLANTED) -p nodens-core --test sim_support
+
+# These build the agent's Corefile reader anew under the cfg, which takes minutes: by hand, and in `make soak`.
+planted: planted-worlds
 	RUSTFLAGS="--cfg nodens_sim" cargo test $(PLANTED) -p nodens-fuzz --test planted -- --nocapture
 	RUSTFLAGS="--cfg nodens_sim" cargo test $(PLANTED) -p nodens-sim --test failing
 
@@ -99,6 +103,7 @@ soak:
 	$(SUITE) "the agent's tests on tokio alone" cargo test --locked -p nodens --no-default-features --features tokio
 	$(SUITE) "the agent's tests on io_uring alone" cargo test --locked -p nodens --no-default-features --features uring
 	$(SUITE) "ten minutes of each fuzz target" .ci/fuzz all 600 2
+	$(SUITE) "fuzz targets see planted faults, a failing world is told whole" $(MAKE) --no-print-directory planted
 	$(SUITE) "the webhook's promises under load, a rotation of authorities for five minutes" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens-admission --test server -- --nocapture --test-threads 1 load:: rotation::
 	$(SUITE) "the decision table's whole product, against the oracle" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens-admission --test product -- --nocapture the_product
 	$(SUITE) "every interleaving of two replicas that rotate" env NODENS_TEST_LONG=1 cargo test --locked --release -p nodens-admission --lib interleavings -- --nocapture --test-threads 2

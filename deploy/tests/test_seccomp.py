@@ -2,6 +2,7 @@
 
 import ctypes.util
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -44,6 +45,8 @@ class Profile(unittest.TestCase):
         port, http = free_port(), free_port()
         corefile = Path(self.folder.name) / "Corefile"
         # Nobody is asked: the zone has no upstream that answers, and SERVFAIL is an answer.
+        # The agent gives root up before it reads.
+        os.chmod(self.folder.name, 0o755)
         corefile.write_text(f".:{port} {{\n    bind 127.0.0.1\n    cache 30\n    forward . 127.0.0.1:{free_port()}\n    health 127.0.0.1:{http}\n}}\n")
         agent = subprocess.Popen([sys.executable, LAUNCHER, profile, program(self, "NODENS_BIN", "nodens"), "-conf", corefile],
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
