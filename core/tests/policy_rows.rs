@@ -135,6 +135,44 @@ fn v13_a_negative_answer_with_a_soa_of_another_zone_is_not_kept() {
 }
 
 #[test]
+fn servfail_and_notimp_are_kept_as_failures_and_other_errors_not_at_all() {
+    let rules = CacheRules::coredns();
+    for (rcode, wanted) in [
+        (1, Judgement::Relay),
+        (2, Judgement::Keep { kind: Kind::Failure, ttl_s: rules.servfail_ttl_s }),
+        (4, Judgement::Keep { kind: Kind::Failure, ttl_s: rules.servfail_ttl_s }),
+        (5, Judgement::Relay),
+    ] {
+        assert_eq!(judged(&reply_to("www.example.", "A").rcode(rcode), &rules), wanted, "RCODE {rcode}");
+    }
+}
+
+#[test]
+fn a_referral_is_no_denial_and_is_not_kept() {
+    let referral = reply_to("www.example.", "A").authority("example. 300 IN NS ns.example.");
+    assert_eq!(judged(&referral, &CacheRules::coredns()), Judgement::Relay);
+}
+
+#[test]
+fn an_answer_to_something_else_is_not_kept_as_an_empty_one() {
+    let other = reply_to("www.example.", "A").answer("@ 60 IN TXT \"x\"");
+    assert_eq!(judged(&other, &CacheRules::coredns()), Judgement::Relay);
+}
+
+#[test]
+fn an_nxdomain_may_follow_a_chain_but_not_data() {
+    let denied = reply_to("www.example.", "A").rcode(3).authority(&format!("example. 30 IN SOA {SOA} 30"));
+    let kept = Judgement::Keep { kind: Kind::NxDomain, ttl_s: 30 };
+    for (answer, wanted) in [
+        ("@ 60 IN CNAME gone.example.", kept),
+        ("@ 60 IN DNAME gone.example.", kept),
+        ("@ 60 IN A 192.0.2.1", Judgement::Relay),
+    ] {
+        assert_eq!(judged(&denied.clone().answer(answer), &CacheRules::coredns()), wanted, "{answer}");
+    }
+}
+
+#[test]
 fn a61_a_step_of_the_wall_clock_changes_no_ttl() {
     let mut world = World::new(config(1));
     let query = Query::new("www.example.", "A");
