@@ -23,7 +23,7 @@ SUITE := .ci/suite
 .PHONY: test lint demo loom test-node worlds tools fmt planted planted-worlds marks fuzz mutants soak instructions chart manifests chart-package
 
 test: tools
-	$(SUITE) "unit and integration tests" cargo test --locked --workspace --all-targets
+	$(SUITE) "unit and integration tests" .ci/tests --locked --workspace --all-targets
 	$(SUITE) "documentation examples" cargo test --locked --workspace --doc
 	$(SUITE) "loom models" $(MAKE) --no-print-directory loom
 	$(SUITE) "simulated worlds" $(MAKE) --no-print-directory worlds
