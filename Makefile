@@ -15,12 +15,14 @@
 #   make chart   tests of deploy/: the chart with the real Helm engine, manifests, alerts, documents
 #   make manifests      writes what is made from the chart: raw manifests, tables of parameters and metrics
 #   make chart-package  target/charts with the chart as a tgz and index.yaml; URL=… is where it will be served
+#   make image   target/image: the container images, as OCI layouts and as tars, with SBOMs; root, on Debian. A release build of both programs
+#   make image-test     runs them as a container runtime does, with the chart's and the original chart's arguments; needs `make image`
 #   make tools   Debian's programs that the tests talk to (nsd, kdig, dig); needs root, else it says what is missing
 
 SHELL := /bin/bash
 SUITE := .ci/suite
 
-.PHONY: test lint demo loom test-node worlds tools fmt planted planted-worlds marks fuzz mutants soak instructions chart manifests chart-package
+.PHONY: test lint demo loom test-node worlds tools fmt planted planted-worlds marks fuzz mutants soak instructions chart manifests chart-package image image-test
 
 test: tools
 	$(SUITE) "unit and integration tests" .ci/tests --locked --workspace --all-targets
@@ -81,6 +83,12 @@ manifests:
 
 chart-package:
 	.ci/chart-tests deploy/tools/package.py target/charts $(URL)
+
+image: tools
+	deploy/image/build
+
+image-test: tools
+	.ci/chart-tests -m unittest discover --start-directory deploy/tests/image
 
 marks:
 	RUSTFLAGS="--cfg nodens_sim" cargo run --quiet $(PLANTED) -p nodens-sim -- marks --seeds $(or $(SEEDS),5000) --profile all
