@@ -32,6 +32,7 @@ test: tools
 	$(SUITE) "planted faults" $(MAKE) --no-print-directory planted-worlds
 	$(SUITE) "agent without a runtime is refused" .ci/feature-matrix
 	$(SUITE) "chart" $(MAKE) --no-print-directory chart
+	$(SUITE) "from an image to an answer" deploy/tests/image/short
 	@.ci/suite --summary
 
 lint:
