@@ -10,7 +10,7 @@ import yaml
 import schemas
 from support import ROOT, helm, program
 
-ENGLISH = ["install", "uninstall", "migrate-from-ack", "migrate-from-node-cache", "privatezone", "terway", "troubleshooting", "parameters", "metrics"]
+ENGLISH = ["install", "uninstall", "migrate-from-ack", "migrate-from-node-cache", "privatezone", "terway", "troubleshooting", "parameters", "metrics", "image", "comparison"]
 CHINESE = ["README", "install", "troubleshooting", "parameters"]
 PAGES = [ROOT / f"docs/{name}.md" for name in ENGLISH] + [ROOT / f"docs/zh/{name}.md" for name in CHINESE] + [ROOT / "deploy/chart/nodens/README.md"]
 
@@ -100,6 +100,15 @@ class Pages(unittest.TestCase):
             self.assertEqual(configuration, {"clusterDNS": ["169.254.20.10", "172.21.0.10"], "clusterDomain": "cluster.local"})
             self.assertEqual(re.findall(r"--cluster-dns (\S+)", text)[:2], configuration["clusterDNS"])
             self.assertIn(f"--cluster-domain {configuration['clusterDomain']}", text)
+
+    def test_tests_that_the_comparison_names_exist(self):
+        """Its second column is ours, and what it says of us is shown by a test."""
+        sources = "\n".join(path.read_text() for folder in ("agent", "node", "core", "cache", "runtime", "admission", "deploy") for kind in ("*.rs", "*.py")
+                            for path in (ROOT / folder).rglob(kind))
+        defined = set(re.findall(r"\b(?:fn|def) (\w+)", sources))
+        named = [name for name in re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+){2,})`", (ROOT / "docs/comparison.md").read_text())]
+        self.assertGreater(len(named), 30)
+        self.assertEqual([name for name in named if name not in defined], [])
 
     def test_commands_in_pages_exist(self):
         """Each `nodens-admission` command and each Make target that a page tells people to run."""
