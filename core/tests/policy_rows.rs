@@ -15,6 +15,9 @@ use world::{World, config};
 /// Some day in 2026, on which nothing in these tests depends.
 const TODAY: u64 = 1_790_000_000;
 const SOA: &str = "a.example. b.example. 1 2 3 4";
+const SIGNATURE: &str = "CNAME 8 2 60 20300101000000 20250101000000 4660 example. AQID";
+/// The CNAMEs of an answer that are looked at.
+const CNAMES_MAX: usize = 64;
 
 fn with_message<R>(response: &Response, look: impl FnOnce(&Message<'_>) -> R) -> R {
     let bytes = response.bytes();
@@ -222,4 +225,99 @@ fn e08_two_cname_targets_answer_nothing() {
 #[test]
 fn e09_a_record_of_another_class_answers_nothing() {
     assert!(!answers("a.example.", "A", &["a.example. 60 CH A 192.0.2.1"]));
+}
+
+#[test]
+fn e10_any_is_answered_by_a_cname_itself_and_no_chain_is_followed() {
+    assert!(answers("a.example.", "ANY", &["a.example. 60 IN CNAME b.example."]));
+    assert!(!answers("b.example.", "ANY", &["a.example. 60 IN CNAME b.example."]));
+}
+
+#[test]
+fn e11_what_signs_or_denies_a_cname_answers_beside_it_and_elsewhere_at_the_end_of_the_chain() {
+    let cname = "a.example. 60 IN CNAME b.example.";
+    let [here, there] = ["a.example.", "b.example."].map(|owner| format!("{owner} 60 IN RRSIG {SIGNATURE}"));
+    assert!(answers("a.example.", "RRSIG", &[cname, &here]), "RFC 4034 §2.5");
+    assert!(answers("a.example.", "RRSIG", &[cname, &there]));
+    assert!(!answers("a.example.", "RRSIG", &[cname]));
+}
+
+#[test]
+fn e12_a_chain_is_followed_among_as_many_cnames_as_are_read_and_not_among_more() {
+    let address = "b.example. 60 IN A 192.0.2.1".to_owned();
+    for (cnames, followed) in [(CNAMES_MAX, true), (CNAMES_MAX + 1, false), (CNAMES_MAX + 2, false)] {
+        let others = (1..cnames).map(|n| format!("other{n}.example. 60 IN CNAME b.example."));
+        let first = std::iter::once("a.example. 60 IN CNAME b.example.".to_owned());
+        let records: Vec<_> = first.chain(others).chain([address.clone()]).collect();
+        let records: Vec<_> = records.iter().map(String::as_str).collect();
+        assert_eq!(answers("a.example.", "A", &records), followed, "{cnames} CNAMEs");
+    }
+    let addresses: Vec<_> = (0..=CNAMES_MAX).map(|n| format!("a.example. 60 IN A 192.0.2.{n}")).collect();
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    assert!(answers("a.example.", "A", &addresses), "what is no CNAME does not count");
+}
+
+#[test]
+fn a_denial_may_come_from_the_zone_of_the_name_or_of_the_chains_end() {
+    for (zone, is_kept) in [("first.", true), ("last.", true), ("other.", false)] {
+        let denial = reply_to("www.first.", "A")
+            .answer("@ 60 IN CNAME www.last.")
+            .authority(&format!("{zone} 30 IN SOA {SOA} 30"));
+        let kept = Judgement::Keep { kind: Kind::NoData, ttl_s: 30 };
+        let wanted = if is_kept { kept } else { Judgement::Relay };
+        assert_eq!(judged(&denial, &CacheRules::coredns()), wanted, "SOA of {zone}");
+    }
+}
+
+#[test]
+fn rfc2308_5_a_minimum_with_the_highest_bit_is_0_and_the_greatest_without_it_is_not() {
+    let rules = CacheRules::coredns();
+    for (minimum, ttl_s) in [(0x7fff_ffff_u32, 30), (0x8000_0000, rules.denial.ttl_min_s)] {
+        let denial = reply_to("www.example.", "A").authority(&format!("example. 30 IN SOA {SOA} {minimum}"));
+        let kept = Judgement::Keep { kind: Kind::NoData, ttl_s };
+        assert_eq!(judged(&denial, &rules), kept, "MINIMUM {minimum}");
+    }
+}
+
+/// What becomes of an answer for 60 s to DO that is signed until and since so many seconds after now.
+fn signed(until_s: i64, since_s: i64) -> Judgement {
+    let [until, since] = [until_s, since_s].map(|seconds| TODAY.wrapping_add_signed(seconds) as u32);
+    let response = reply_to("www.example.", "A")
+        .edns(1232, true)
+        .answer("@ 60 IN A 192.0.2.1")
+        .answer(&format!("@ 60 IN RRSIG A 8 2 60 {until} {since} 4660 example. AQID"));
+    judged(&response, &CacheRules::coredns())
+}
+
+#[test]
+fn rfc4035_5_3_3_a_signed_answer_is_not_kept_beyond_its_signatures_nor_before_them() {
+    const DAY: i64 = 86_400;
+    let kept = |ttl_s| Judgement::Keep { kind: Kind::Positive, ttl_s };
+    assert_eq!(signed(DAY, -DAY), kept(60));
+    assert_eq!(signed(40, -DAY), kept(40), "the signature ends first");
+    assert_eq!(signed(0, -DAY), kept(1), "its last second");
+    assert_eq!(signed(-1, -DAY), Judgement::Relay, "over");
+    assert_eq!(signed(DAY, 0), kept(60), "its first second");
+    assert_eq!(signed(DAY, 1), Judgement::Relay, "not yet valid");
+}
+
+#[test]
+fn signatures_count_for_those_alone_who_asked_for_them_and_no_other_record_is_one() {
+    let stale = "@ 60 IN RRSIG A 8 2 60 1 0 4660 example. AQID";
+    let answer = reply_to("www.example.", "A").answer("@ 60 IN A 192.0.2.1");
+    let kept = Judgement::Keep { kind: Kind::Positive, ttl_s: 60 };
+    assert_eq!(judged(&answer.clone().answer(stale), &CacheRules::coredns()), kept, "without EDNS");
+    assert_eq!(judged(&answer.clone().answer(stale).edns(1232, false), &CacheRules::coredns()), kept, "DO=0");
+    assert_eq!(
+        judged(&answer.clone().answer(stale).edns(1232, true), &CacheRules::coredns()),
+        Judgement::Relay
+    );
+    assert_eq!(judged(&answer.clone().edns(1232, true), &CacheRules::coredns()), kept, "nothing is signed");
+    // Eighteen octets stand before the signer's name; without them there is no signature that could be valid.
+    let until = TODAY + 86_400;
+    for (len, tag, wanted) in [(17, "12", Judgement::Relay), (18, "1234", kept)] {
+        let record = format!(r"@ 60 IN RRSIG \# {len} 000108020000003c{until:08x}00000001{tag}");
+        let response = answer.clone().answer(&record).edns(1232, true);
+        assert_eq!(judged(&response, &CacheRules::coredns()), wanted, "{len} octets");
+    }
 }
