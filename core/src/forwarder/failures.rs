@@ -144,6 +144,26 @@ mod tests {
     }
 
     #[test]
+    fn doubling_ends_ten_seconds_after_the_failure_did() {
+        for (pause, kept) in [(MEMORY - Duration::from_nanos(1), 2), (MEMORY, 1)] {
+            let mut failures = Failures::new(1);
+            failures.remember(&key(1), 0, Rcode::SERVFAIL, true, s(0));
+            let again = s(0) + KEPT_MIN + pause;
+            failures.remember(&key(1), 0, Rcode::SERVFAIL, true, again);
+            let stands = failures.get(&key(1), 0, again + KEPT_MIN).is_some();
+            assert_eq!(stands, kept > 1, "after {pause:?}");
+        }
+    }
+
+    #[test]
+    fn as_many_failures_as_a_generation_holds_are_all_remembered() {
+        let mut failures = Failures::new(1);
+        let all = GENERATION_MAX as u32;
+        (0..all).for_each(|n| failures.remember(&key(n), 0, Rcode::SERVFAIL, true, s(0)));
+        assert!((0..all).all(|n| failures.get(&key(n), 0, s(0)).is_some()));
+    }
+
+    #[test]
     fn recovery_forgets_our_own_failures_and_not_the_upstreams_word() {
         let mut failures = Failures::new(2);
         failures.remember(&key(1), 0, Rcode::SERVFAIL, true, s(0));
