@@ -8,10 +8,20 @@ A ClusterIP is an address there, not a rule of kube-proxy. The Pod is processes 
 import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 NODE_LOCAL, KUBE_DNS, UPSTREAM = "169.254.20.10", "10.96.0.10", "10.96.0.20"
 RECORDS = {"web.default.svc.cluster.local": "10.96.1.1", "db.shop.svc.cluster.local": "10.96.1.2", "www.example.com": "192.0.2.80"}
+PATIENCE_S = 60
+# fetch URL [FILE TO POST]: what a web server says; whose its certificate is does not matter.
+FETCH = """
+import ssl, sys, urllib.request
+data = open(sys.argv[2], "rb").read() if len(sys.argv) > 2 else None
+request = urllib.request.Request(sys.argv[1], data, {"Content-Type": "application/json"})
+print(urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl._create_unverified_context())).open(request, timeout=30).read().decode())
+"""
 SOA = "@ 30 IN SOA ns hostmaster 1 7200 1800 86400 5\n@ 30 IN NS ns\nns 30 IN A 192.0.2.53\n"
 
 
@@ -47,12 +57,17 @@ class Cluster:
 
     def on(self, role, script):
         """What a shell prints there."""
-        done = subprocess.run(["ip", "netns", "exec", self.names[role], "sh", "-ec", script], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["ip", "netns", "exec", self.names[role], "sh", "-ec", script], capture_output=True, text=True, timeout=PATIENCE_S)
         self.test.assertEqual(done.returncode, 0, f"{script}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    def fetch(self, role, url, *file):
+        done = subprocess.run(["ip", "netns", "exec", self.names[role], sys.executable, "-c", FETCH, url, *map(str, file)], capture_output=True, text=True, timeout=PATIENCE_S)
+        self.test.assertEqual(done.returncode, 0, f"{url}: {done.stderr}")
+        return done.stdout
+
     def start_dns(self):
-        """kube-dns and node-local-upstream: one server on both addresses."""
+        """kube-dns and node-local-upstream: one server on both addresses. Returns when it answers."""
         folder = self.folder / "nsd"
         folder.mkdir()
         zones = {"cluster.local": SOA, "example.com": SOA}
@@ -71,8 +86,11 @@ class Cluster:
             server = subprocess.Popen(["ip", "netns", "exec", self.names["dns"], "nsd", "-d", "-c", folder / "nsd.conf"], stdout=log, stderr=log)
         self.test.addCleanup(server.wait)
         self.test.addCleanup(server.kill)
+        end = time.monotonic() + PATIENCE_S
+        while "status: NOERROR" not in self.on("node", f"dig +time=1 +tries=1 @{KUBE_DNS} cluster.local SOA || true"):
+            self.test.assertLess(time.monotonic(), end, (folder / "log").read_text())
 
-    def in_pod(self, config, *command, timeout=60):
+    def in_pod(self, config, *command, timeout=PATIENCE_S):
         """A command in the Pod, with the resolv.conf that a kubelet makes of this dnsConfig."""
         options = " ".join(o["name"] + (f":{o['value']}" if o.get("value") is not None else "") for o in config["options"])
         resolv = self.folder / "resolv.conf"

@@ -67,7 +67,7 @@ class World(unittest.TestCase):
         self.image = built(self, *name)
         self.rootfs = self.image.unpack(self.folder / "rootfs")
         check_runtime(self, self.folder, self.rootfs, self.image)
-        needs(self, "nsd", "dig", "getent")
+        needs(self, "nsd", "dig", "getent", "nft", "iptables-legacy")
         self.cluster = Cluster(self, self.folder)
         self.cluster.start_dns()
 
@@ -106,12 +106,12 @@ class World(unittest.TestCase):
 
     def ask(self, config, *words):
         """dig's answer and who gave it."""
-        done = self.cluster.in_pod(config, "dig", "+time=2", "+tries=1", *words)
+        done = self.cluster.in_pod(config, "dig", "+time=10", "+tries=1", *words)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return done.stdout
 
     def get(self, path, port):
-        return self.cluster.on("node", f"curl -sS --max-time 10 http://{NODE_LOCAL}:{port}{path}")
+        return self.cluster.fetch("node", f"http://{NODE_LOCAL}:{port}{path}")
 
 
 class EndToEnd(World):
@@ -164,7 +164,7 @@ class EndToEnd(World):
         self.resolve(config)
         self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(config, WEB))
         self.assertIn("OK", self.get("/health", 8081))
-        self.assertIn("coredns_dns_requests_total", self.cluster.on("node", "curl -sS http://127.0.0.1:9253/metrics"))
+        self.assertIn("coredns_dns_requests_total", self.cluster.fetch("node", "http://127.0.0.1:9253/metrics"))
         self.assertEqual(agent.end(), 0, agent.text())
 
     def test_the_image_with_iptables_writes_rules_by_iptables(self):
@@ -223,7 +223,7 @@ class OriginalAdmission(unittest.TestCase):
         admission = Container(self, self.folder, "admission", bundle(rootfs, image, ORIGINAL_ADMISSION, seccomp=seccomp_profile(False), network=cluster.path("node"),
                                                                      mounts=mounts, environment=environment))
         admission.wait_for("listens on")
-        self.assertEqual(cluster.on("node", "curl -sSk --max-time 20 https://127.0.0.1:8443/healthz").strip(), "ok", admission.text())
+        self.assertEqual(cluster.fetch("node", "https://127.0.0.1:8443/healthz").strip(), "ok", admission.text())
         review = {"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "request": {
             "uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "resource": {"group": "", "version": "v1", "resource": "pods"}, "namespace": "default", "operation": "CREATE",
             "object": POD}}
@@ -231,8 +231,7 @@ class OriginalAdmission(unittest.TestCase):
         # Until it has seen namespaces and kube-dns it lets Pods pass as they are.
         admission.wait_for("namespaces are known")
         admission.wait_for("cluster DNS is")
-        command = f"curl -sSk --max-time 20 -H 'Content-Type: application/json' --data @{self.folder}/review.json https://127.0.0.1:8443/inject"
-        said = json.loads(cluster.on("node", command))
+        said = json.loads(cluster.fetch("node", "https://127.0.0.1:8443/inject", self.folder / "review.json"))
         self.assertIn("patch", said["response"], f"{said} {admission.text()}")
         patch = json.dumps(json.loads(base64.b64decode(said["response"]["patch"])))
         self.assertTrue(said["response"]["allowed"])
