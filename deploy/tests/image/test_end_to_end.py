@@ -50,6 +50,37 @@ ORIGINAL_ADMISSION = {
     "command": ["/node-local-dns-admission-controller"],
     "args": ["--include-kube-dns", "--ndots=3", "--attempts=2", "--timeout=1", "--nameserver", NODE_LOCAL, "--cluster-domain", "cluster.local", "--logtostderr", "-v=4", "2>&1"],
 }
+# node-cache's published manifest, for kube-proxy in IPVS mode.
+NODE_CACHE_AGENT = {
+    "args": ["-localip", NODE_LOCAL, "-conf", "/etc/Corefile", "-upstreamsvc", "kube-dns-upstream", "-pidfile", "/tmp/node-cache.pid"],
+    "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}},
+}
+NODE_CACHE_COREFILE = f"""
+cluster.local:53 {{
+    errors
+    cache {{
+        success 9984 30
+        denial 9984 5
+    }}
+    reload
+    loop
+    bind {NODE_LOCAL}
+    forward . __PILLAR__CLUSTER__DNS__ {{
+        force_tcp
+    }}
+    prometheus :9253
+    health {NODE_LOCAL}:8080
+}}
+.:53 {{
+    errors
+    cache 30
+    reload
+    loop
+    bind {NODE_LOCAL}
+    forward . __PILLAR__UPSTREAM__SERVERS__
+    prometheus :9253
+}}
+"""
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"}, "spec": {"containers": [{"name": "web", "image": "example.org/web"}]}}
 
 
@@ -71,18 +102,20 @@ class World(unittest.TestCase):
         self.cluster = Cluster(self, self.folder)
         self.cluster.start_dns()
 
-    def agent(self, name, values=None, *, io_uring=False, spec=None, corefile=None):
-        """The DaemonSet's container once it serves."""
+    def agent(self, name, values=None, *, io_uring=False, spec=None, corefile=None, corefile_name="Corefile"):
+        """The DaemonSet's container once it serves: the chart's, or another one."""
         documents = helm.documents(values)
         spec = spec or container(find(documents, "DaemonSet"))
         config = self.folder / f"{name}-config"
         config.mkdir()
-        (config / "Corefile").write_text(corefile or find(documents, "ConfigMap", "node-local-dns")["data"]["Corefile"])
+        (config / corefile_name).write_text(corefile or find(documents, "ConfigMap", "node-local-dns")["data"]["Corefile"])
         lock = self.folder / "xtables.lock"
         lock.touch()
-        mounts = [(config, "/etc/coredns", True), (None, "/run/nodens", False), ("/proc/sys/net", "/host/net-sysctl", False), (lock, "/run/xtables.lock", False)]
+        resolv = self.folder / "node-resolv.conf"
+        resolv.write_text(f"nameserver {UPSTREAM}\n")
+        mounts = [(config, "/etc/coredns", True), (resolv, "/etc/resolv.conf", True), (None, "/run/nodens", False), ("/proc/sys/net", "/host/net-sysctl", False), (lock, "/run/xtables.lock", False)]
         # As the kubelet writes it for each Service of the namespace.
-        environment = {"NODE_LOCAL_UPSTREAM_SERVICE_HOST": UPSTREAM, "KUBE_DNS_SERVICE_HOST": KUBE_DNS}
+        environment = {"NODE_LOCAL_UPSTREAM_SERVICE_HOST": UPSTREAM, "KUBE_DNS_UPSTREAM_SERVICE_HOST": UPSTREAM, "KUBE_DNS_SERVICE_HOST": KUBE_DNS}
         configuration = bundle(self.rootfs, self.image, spec, seccomp=seccomp_profile(io_uring), network=self.cluster.path("node"), mounts=mounts, environment=environment)
         agent = Container(self, self.folder, name, configuration)
         agent.wait_for("[INFO] ready")
@@ -166,6 +199,18 @@ class EndToEnd(World):
         self.assertIn("OK", self.get("/health", 8081))
         self.assertIn("coredns_dns_requests_total", self.cluster.fetch("node", "http://127.0.0.1:9253/metrics"))
         self.assertEqual(agent.end(), 0, agent.text())
+
+    def test_node_caches_daemonset_runs_with_its_image_exchanged(self):
+        self.unpacked()
+        agent = self.agent("agent", spec=NODE_CACHE_AGENT, corefile=NODE_CACHE_COREFILE, corefile_name="Corefile.base")
+        config = self.injected()
+        self.resolve(config)
+        # Past the cluster's DNS, to the node's resolver.
+        self.resolve(config, "www.example.com", RECORDS["www.example.com"])
+        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(config, WEB))
+        self.assertIn("OK", self.get("/health", 8080))
+        self.assertEqual(agent.end(), 0, agent.text())
+        self.assertNotIn(NODE_LOCAL, self.cluster.on("node", "ip addr"))
 
     def test_the_image_with_iptables_writes_rules_by_iptables(self):
         self.unpacked("nodens-iptables")
