@@ -4,7 +4,7 @@
 mod world;
 
 use nodens_core::{Rejection, Transport};
-use nodens_testkit::Query;
+use nodens_testkit::{Query, Response};
 use world::{Sent, World, config, name};
 
 const SERVFAIL: u16 = 2;
@@ -127,7 +127,7 @@ fn a_refusal_after_an_answer_stands_for_a_second_only_and_after_another_refusal_
         let mut reply = |rcode, record: Option<&str>| {
             assert!(world.ask(World::client(1), &name(1)).is_none(), "asked again");
             let sent = world.next_sent();
-            let reply = record.into_iter().fold(sent.reply().rcode(rcode), |reply, line| reply.answer(line));
+            let reply = record.into_iter().fold(sent.reply().rcode(rcode), Response::answer);
             world.deliver(&sent, &reply.bytes()).expect("accepted");
             world.answers.clear();
             // As long as it may stand.
