@@ -38,32 +38,40 @@ pub fn run(words: &[String]) -> Ended {
     say(&format!("{:#}\n", json!({"apiVersion": "v1", "kind": "List", "items": documents.all()})))
 }
 
+/// Where the ConfigMap of parameters is, for whoever writes or reads it.
+pub(super) fn parameters_flags() -> [Flag<Names>; 2] {
+    let names = Names::default();
+    [
+        Flag::value(
+            &["parameters-name"],
+            "NAME",
+            "of the ConfigMap of parameters",
+            |names: &mut Names, text| {
+                names.parameters = text.into();
+                Ok(())
+            },
+        )
+        .default(&names.parameters),
+        Flag::value(&["parameters-namespace"], "NAMESPACE", "where that is", |names: &mut Names, text| {
+            names.namespace = text.into();
+            Ok(())
+        })
+        .default(&names.namespace),
+    ]
+}
+
 fn policy_flags() -> Vec<Flag<PolicyOptions>> {
     type O = PolicyOptions;
-    let names = Names::default();
-    let mut all = flags::group(
-        "Documents",
-        vec![
-            Flag::value(&["policy-name"], "NAME", "of policy and binding", |o: &mut O, text| {
-                o.names.policy = text.into();
-                Ok(())
-            })
-            .default(&names.policy),
-            Flag::value(&["parameters-name"], "NAME", "of the ConfigMap of parameters", |o: &mut O, text| {
-                o.names.parameters = text.into();
-                Ok(())
-            })
-            .default(&names.parameters),
-            Flag::value(&["parameters-namespace"], "NAMESPACE", "where that is", |o: &mut O, text| {
-                o.names.namespace = text.into();
-                Ok(())
-            })
-            .default(&names.namespace),
-            Flag::switch(&["help", "h"], "print this text", |o: &mut O, on| {
-                o.help = on;
-            }),
-        ],
-    );
+    let mut own = vec![
+        Flag::value(&["policy-name"], "NAME", "of policy and binding", |o: &mut O, text| {
+            o.names.policy = text.into();
+            Ok(())
+        })
+        .default(Names::default().policy),
+    ];
+    own.extend(parameters_flags().map(|flag| flag.within(|options: &mut O| &mut options.names)));
+    own.push(Flag::switch(&["help", "h"], "print this text", |o: &mut O, on| o.help = on));
+    let mut all = flags::group("Documents", own);
     all.extend(
         injection_flags().into_iter().map(|flag| flag.within(|options: &mut O| &mut options.injection)),
     );

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::access::{AccessOptions, access_flags};
+use super::policy::parameters_flags;
 use super::serve::{InjectionOptions, injection_flags};
 use super::signals::Signals;
 use crate::cli::{self, Ended};
@@ -152,33 +153,22 @@ fn notify(
 
 fn all_flags() -> Vec<Flag<Options>> {
     type O = Options;
-    let names = Names::default();
-    let mut all = flags::group(
-        "This command",
-        vec![
-            Flag::value(&["parameters-name"], "NAME", "of the ConfigMap of parameters", |o: &mut O, text| {
-                o.names.parameters = text.into();
+    let mut own: Vec<_> =
+        parameters_flags().map(|flag| flag.within(|options: &mut O| &mut options.names)).into();
+    own.push(
+        Flag::value(
+            &["http-listen"],
+            "ADDRESS",
+            "where kubelet and Prometheus find /livez, /readyz and /metrics, in plain HTTP",
+            |o: &mut O, text| {
+                o.http_listen = ListenAddress::parse(text)?;
                 Ok(())
-            })
-            .default(&names.parameters),
-            Flag::value(&["parameters-namespace"], "NAMESPACE", "where that is", |o: &mut O, text| {
-                o.names.namespace = text.into();
-                Ok(())
-            })
-            .default(&names.namespace),
-            Flag::value(
-                &["http-listen"],
-                "ADDRESS",
-                "where kubelet and Prometheus find /livez, /readyz and /metrics, in plain HTTP",
-                |o: &mut O, text| {
-                    o.http_listen = ListenAddress::parse(text)?;
-                    Ok(())
-                },
-            )
-            .default(ListenAddress::any(8080)),
-            Flag::switch(&["help", "h"], "print this text", |o: &mut O, on| o.help = on),
-        ],
+            },
+        )
+        .default(ListenAddress::any(8080)),
     );
+    own.push(Flag::switch(&["help", "h"], "print this text", |o: &mut O, on| o.help = on));
+    let mut all = flags::group("This command", own);
     all.extend(access_flags().into_iter().map(|flag| flag.within(|options: &mut O| &mut options.access)));
     all.extend(
         injection_flags().into_iter().map(|flag| flag.within(|options: &mut O| &mut options.injection)),
