@@ -130,7 +130,7 @@ fn f20_the_newer_agent_looks_after_the_node_and_the_older_takes_over_when_it_is_
         assert!(outcome.failures.is_empty(), "{outcome:#?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
         let count = || run("sh", &["-c", "nft list table inet nodens | grep -c 10.96.0.10 || true"]);
-        assert_eq!(count().trim(), "4", "the older does not undo it");
+        assert_eq!(count().trim(), "5", "the older does not undo it");
         assert_eq!(old.figures.repairs(), 0);
         assert!(matches!(old.report().await, Report::Relieved));
         drop(new);

@@ -182,6 +182,8 @@ fn nftables_shows_our_rules_as_they_would_be_typed() {
         rule(&format!("ip saddr 169.254.20.10 tcp sport 53 {counted}")),
         rule(&format!("ip daddr 169.254.20.10 tcp dport 8080 {counted}")),
         rule(&format!("ip daddr 10.96.0.10 udp dport 53 socket wildcard 0 {counted}")),
+        rule(&format!("ip daddr 10.96.0.10 tcp dport 53 socket transparent 0 {counted}")),
+        "ip daddr 10.96.0.10 tcp dport 53 socket wildcard 1 counter packets 0 bytes 0 accept comment \"nodens: another server's\"".to_owned(),
         rule(&format!("ip6 daddr fe80::10 tcp dport 53 {counted}")),
         "type filter hook prerouting priority raw; policy accept;".to_owned(),
         "type filter hook output priority raw; policy accept;".to_owned(),

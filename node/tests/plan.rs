@@ -350,6 +350,7 @@ fn an_address_that_a_service_may_have_is_taken_over_only_while_somebody_listens(
     assert_eq!(
         texts,
         [
+            "prerouting: ip daddr 10.96.0.10 tcp dport 53 if a socket listens on every address: as without us",
             "prerouting: ip daddr 10.96.0.10 tcp dport 53 if a socket listens: notrack",
             "output: ip saddr 10.96.0.10 tcp sport 53 notrack",
             "prerouting: ip daddr 10.96.0.10 udp dport 53 if a socket listens: notrack",

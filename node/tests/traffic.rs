@@ -4,12 +4,14 @@
 mod support;
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nodens_node::desired::{Desired, RulesWish};
 use nodens_node::node::Outcome;
 use nodens_node::rules::BackEnd;
 use nodens_node::{BackEndChoice, Node};
+use nodens_testkit::{Query, TcpClient, Upstream, answers};
 use support::{ADDRESS, Namespace, PORTS, Server, ask, wish};
 
 const SERVICE: &str = "10.96.0.10";
@@ -112,6 +114,39 @@ fn p1_a_services_address_fails_open_in_the_kernel_when_nobody_listens() {
     drop(agent);
     assert_eq!(ask(&pod), b"kube-dns");
     drop(cluster_dns);
+}
+
+#[test]
+fn p1_over_tcp_each_packet_of_a_connection_goes_to_whoever_took_the_first() {
+    let Some(node) = a_node() else { return };
+    let (pod, dns) = (node.pod(1), node.pod(2));
+    let server = |at: &Namespace, address: &str, answer: &'static str| {
+        let address = address.parse().expect("an address");
+        at.enter(|| Upstream::on(address, answers(move |query| query.response().answer(answer))))
+    };
+    let _cluster_dns = server(&dns, "10.244.2.2:53", "@ 60 IN TXT kube-dns");
+    translate(&node, "10.244.2.2");
+    let ask = || {
+        pod.enter(|| {
+            let mut client = TcpClient::connect(SocketAddr::new(support::ip(SERVICE), 53)).expect("a server");
+            let reply = client.ask(&Query::new("www.example.", "TXT").bytes(), WAIT);
+            reply.expect("an answer").rdatas("TXT").concat().replace('"', "")
+        })
+    };
+    reach(&node, BackEnd::Nftables, &wish(&[ADDRESS, SERVICE]));
+    assert_eq!(ask(), "kube-dns", "nobody listens yet");
+    let agent = server(&node, "10.96.0.10:53", "@ 60 IN TXT nodens");
+    node.run("conntrack", &["-F"]);
+    for _ in 0..3 {
+        assert_eq!(ask(), "nodens");
+    }
+    assert_eq!(tracked(&node, SERVICE), 0, "from the first packet to the last");
+    drop(agent);
+    assert_eq!(ask(), "kube-dns");
+    // Somebody else's, for every address: what kube-proxy has begun stays with it.
+    let others = server(&node, "0.0.0.0:53", "@ 60 IN TXT other");
+    assert_eq!(ask(), "kube-dns");
+    drop(others);
 }
 
 #[test]

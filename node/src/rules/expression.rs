@@ -10,16 +10,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::rule::{Action, Rule, Side};
+use super::rule::{Action, Rule, Side, Transport};
 use crate::netlink::{Attributes, attribute, attributes, be32, text};
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_DATA_VALUE: u16 = 1;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CODE: u16 = 1;
+const NF_ACCEPT: u32 = 1;
 
 /// The register for everything.
 const NFT_REG_1: u32 = 1;
+/// The register for what becomes of the packet.
+const NFT_REG_VERDICT: u32 = 0;
 
 /// The families, as `meta nfproto` has them.
 const NFPROTO_IPV4: u8 = 2;
@@ -38,8 +43,13 @@ pub(super) enum Expr {
     Payload(Field),
     /// Goes on if the register holds exactly this.
     Equals(Vec<u8>),
-    /// Whether the socket that would get the packet is bound to no address; goes no further if there is none.
+    /// Whether the socket that would get the packet is bound to no address; goes no further if there is none, or only a
+    /// request for a connection or what is left of one.
     SocketWildcard,
+    /// Whether the socket that would get the packet takes what is for other hosts; goes no further if there is none.
+    SocketTransparent,
+    /// The packet passes, and later rules of this chain do not see it.
+    Accept,
     /// Counts.
     Counter,
     /// Tells connection tracking to let the packet pass.
@@ -110,9 +120,16 @@ pub(super) fn of_rule(rule: &Rule) -> Vec<Expr> {
     match rule.action {
         Action::SkipConntrack { while_listening } => {
             if while_listening {
-                out.extend([Expr::SocketWildcard, Expr::Equals(vec![0])]);
+                let socket = match rule.transport {
+                    Transport::Udp => Expr::SocketWildcard,
+                    Transport::Tcp => Expr::SocketTransparent,
+                };
+                out.extend([socket, Expr::Equals(vec![0])]);
             }
             out.extend([Expr::Counter, Expr::Notrack]);
+        }
+        Action::Spare => {
+            out.extend([Expr::SocketWildcard, Expr::Equals(vec![1]), Expr::Counter, Expr::Accept]);
         }
         // No rule of ours can lift what another table forbids.
         Action::Allow => out.push(Expr::Counter),
@@ -171,6 +188,13 @@ fn one(expression: &Expr, transport: u8) -> (&'static str, Attributes) {
         }
         Expr::SocketWildcard => {
             ("socket", new().be32(socket::KEY, socket::WILDCARD).be32(socket::DREG, NFT_REG_1))
+        }
+        Expr::SocketTransparent => {
+            ("socket", new().be32(socket::KEY, socket::TRANSPARENT).be32(socket::DREG, NFT_REG_1))
+        }
+        Expr::Accept => {
+            let verdict = new().nested(NFTA_DATA_VERDICT, &new().be32(NFTA_VERDICT_CODE, NF_ACCEPT));
+            ("immediate", new().be32(immediate::DREG, NFT_REG_VERDICT).nested(immediate::DATA, &verdict))
         }
         Expr::Counter => ("counter", new()),
         Expr::Notrack => ("notrack", new()),
@@ -235,6 +259,11 @@ fn decode_one(element: &[u8]) -> Option<Expr> {
         }
         "cmp" if is(cmp::SREG, NFT_REG_1) && is(cmp::OP, cmp::EQ) => Some(Expr::Equals(value(cmp::DATA)?)),
         "socket" if is(socket::KEY, socket::WILDCARD) => Some(Expr::SocketWildcard),
+        "socket" if is(socket::KEY, socket::TRANSPARENT) => Some(Expr::SocketTransparent),
+        "immediate" if is(immediate::DREG, NFT_REG_VERDICT) => {
+            let verdict = attribute(attribute(data, immediate::DATA)?, NFTA_DATA_VERDICT)?;
+            (be32(verdict, NFTA_VERDICT_CODE) == Some(NF_ACCEPT)).then_some(Expr::Accept)
+        }
         "counter" => Some(Expr::Counter),
         "notrack" => Some(Expr::Notrack),
         "immediate" if is(immediate::DREG, NFT_REG_1) => Some(Expr::Load(value(immediate::DATA)?)),
@@ -275,6 +304,7 @@ mod payload {
 mod socket {
     pub(super) const KEY: u16 = 1;
     pub(super) const DREG: u16 = 2;
+    pub(super) const TRANSPARENT: u32 = 0;
     pub(super) const WILDCARD: u32 = 2;
 }
 

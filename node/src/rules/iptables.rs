@@ -219,7 +219,10 @@ pub(super) async fn closed_chain(programs: &Programs) -> Option<String> {
 fn as_words(command: &'static str, rule: &Rule) -> Vec<String> {
     let (table, target) = match rule.action {
         Action::Allow => ("filter", "ACCEPT"),
-        Action::SkipConntrack { .. } | Action::ForwardTo(..) | Action::AnswerAs(..) => ("raw", "NOTRACK"),
+        // Of these only the first is ever asked for: the others need nftables.
+        Action::SkipConntrack { .. } | Action::Spare | Action::ForwardTo(..) | Action::AnswerAs(..) => {
+            ("raw", "NOTRACK")
+        }
     };
     let chain = rule.chain.name().to_uppercase();
     let (side, port) = match rule.side {

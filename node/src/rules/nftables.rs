@@ -9,14 +9,14 @@
 //! ```
 //!
 //! Where somebody else has put something into this table, nothing is written whole any more: our own rules are added
-//! and removed one by one, in one transaction as well. No rule of ours accepts or drops a packet, so the order among
-//! them and other tables does not matter.
+//! and removed one by one, in one transaction as well. No rule of ours drops a packet, and what one accepts other tables
+//! see all the same. Such a rule goes before all others; else the order does not matter.
 
 use std::io;
 use std::net::IpAddr;
 
 use super::expression::{self, decode, encode};
-use super::rule::{Chain, FoundRule, Rule};
+use super::rule::{Action, Chain, FoundRule, Rule};
 use super::{BackEnd, PacketRules, Pending, RulesError, RulesErrorKind, from_kernel};
 use crate::netlink::{
     Attributes, Message, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, Reply, attribute, be32, dump,
@@ -285,7 +285,9 @@ fn new_chain(of: Chain) -> Message {
 
 fn new_rule(of: &Rule) -> Message {
     let expressions = encode(&expression::of_rule(of), of.transport.number());
-    Message::new(NEWRULE, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK, INET, 0)
+    // Without it the rule becomes the chain's first.
+    let at_the_end = if of.action == Action::Spare { 0 } else { NLM_F_APPEND };
+    Message::new(NEWRULE, NLM_F_CREATE | at_the_end | NLM_F_ACK, INET, 0)
         .text(rule::TABLE, TABLE)
         .text(rule::CHAIN, of.chain.name())
         .nested(rule::EXPRESSIONS, &expressions)

@@ -7,6 +7,10 @@
 //! Pods to us instead of to kube-dns, and must be valid only while somebody listens: the kernel itself looks for the
 //! socket, and without one the packet goes the way it would go without us.
 //!
+//! Over TCP not every packet of a connection finds a socket that knows what it is bound to: the handshake's last packet
+//! finds a request, those after the end a remainder. So there any socket will do, after another rule has spared what a
+//! socket for all addresses would get: that is another server's.
+//!
 //! The node's own programs leave through `output`, where the kernel knows the sender's socket and not the receiver's,
 //! so that condition cannot be had there. To a Service's address they are therefore never taken over: kube-proxy
 //! serves them as before.
@@ -113,9 +117,11 @@ pub enum Side {
 pub enum Action {
     /// Connection tracking is skipped.
     SkipConntrack {
-        /// Only while a socket is bound to exactly that address and port.
+        /// Only while a socket would get it; over UDP one that is bound to exactly that address.
         while_listening: bool,
     },
+    /// No other rule of ours concerns it, if a socket would get it that is bound to no address.
+    Spare,
     /// It passes, whatever later rules of this chain say.
     Allow,
     /// It goes to this server instead, in a conntrack zone of its own.
@@ -170,6 +176,9 @@ fn serve(address: IpAddr, ports: Ports) -> Vec<Rule> {
     let rule = |chain, transport, side, port, action| Rule { chain, transport, side, address, port, action };
     let mut rules = Vec::new();
     for transport in Transport::ALL {
+        if transport == Transport::Tcp && !own {
+            rules.push(rule(Chain::Prerouting, transport, Side::Destination, ports.dns, Action::Spare));
+        }
         let asked = Action::SkipConntrack { while_listening: !own };
         rules.push(rule(Chain::Prerouting, transport, Side::Destination, ports.dns, asked));
         rules.push(rule(Chain::Output, transport, Side::Source, ports.dns, skip));
@@ -237,6 +246,7 @@ impl Rule {
         match self.action {
             Action::SkipConntrack { .. } => SKIP_COMMENT,
             Action::Allow => ALLOW_COMMENT,
+            Action::Spare => "nodens: another server's",
             Action::ForwardTo(..) | Action::AnswerAs(..) => "nodens: forward while the agent is away",
         }
     }
@@ -256,6 +266,7 @@ impl fmt::Display for Rule {
             Action::SkipConntrack { while_listening: false } => f.write_str("notrack"),
             Action::SkipConntrack { while_listening: true } => f.write_str("if a socket listens: notrack"),
             Action::Allow => f.write_str("accept"),
+            Action::Spare => f.write_str("if a socket listens on every address: as without us"),
             Action::ForwardTo(upstream, zone) => write!(f, "to {upstream} in zone {zone}"),
             Action::AnswerAs(asked, zone) => write!(f, "in zone {zone}: as {asked}"),
         }
