@@ -5,8 +5,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sched::CloneFlags;
+use nodens_node::keeper::RETRY;
 use nodens_node::rules::BackEnd;
-use nodens_node::{BackEndChoice, Events, Keeper, Node, Part, Presence, Report};
+use nodens_node::{BackEndChoice, Desired, Events, Keeper, Node, Part, Presence, Report, RulesWish, Wish};
 use support::{ADDRESS, Namespace, run, until, wish};
 
 /// What the issue promises, and what it may take on a machine that is busy with other tests.
@@ -139,6 +141,47 @@ fn f20_the_newer_agent_looks_after_the_node_and_the_older_takes_over_when_it_is_
         let figures = Arc::clone(&old.figures);
         until("the older repairs again", move || figures.repairs() > 0).await;
         assert_eq!(count().trim(), "0");
+    });
+}
+
+#[test]
+fn a_repair_that_failed_is_tried_again_without_an_event() {
+    let Some(node) = Namespace::new(&["unshare", "mount"]) else { return };
+    // Files of the kernel can be made read-only here and writable again, and nobody is told.
+    const MASK: &str = "/proc/sys/net/ipv4/icmp_ratemask";
+    node.block_on(async || {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).expect("root may");
+        run("mount", &["--make-rprivate", "/"]);
+        let mask = || std::fs::read_to_string(MASK).unwrap_or_default().trim().to_owned();
+        let mut keeper = keeper(BackEnd::Nftables, NEVER);
+        let desired =
+            Desired { rules: RulesWish::LeaveAlone, unthrottled: Wish::Present, ..wish(&[ADDRESS]) };
+        let outcome = keeper.reach(desired).await;
+        assert!(outcome.failures.is_empty() && mask() == "6160", "{outcome:#?}");
+        std::fs::write(MASK, "6168").expect("root may");
+        run("mount", &["--bind", "/proc/sys", "/proc/sys"]);
+        run("mount", &["-o", "remount,bind,ro", "/proc/sys"]);
+        // The event that has it look.
+        run("ip", &["link", "del", support::NAME]);
+        let failed = async {
+            loop {
+                if let Report::Failed(failure) = keeper.report().await {
+                    return failure;
+                }
+            }
+        };
+        let failure = tokio::time::timeout(support::PATIENCE, failed).await.expect("it is told");
+        assert!(failure.text.contains("Read-only file system"), "{failure:?}");
+        assert!(is_local(), "the rest was done");
+        // The events of that repair have it look as well.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let since = std::time::Instant::now();
+        run("umount", &["/proc/sys"]);
+        while mask() != "6160" {
+            assert!(since.elapsed() < RETRY + support::PATIENCE, "it is not tried again");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        nodens_testkit::note(&format!("a repair that failed was done after {:?} more", since.elapsed()));
     });
 }
 
