@@ -34,6 +34,22 @@ def crates(edges):
     return {(name, version.removeprefix("v")) for name, version, *_ in (line.split(" ") for line in tree.splitlines() if line)}
 
 
+def compiled(metadata, listed):
+    """Of the crates that cargo's tree lists, those that a build compiles: some packages name crates for a build script that they do not have."""
+    packages, nodes = ({thing["id"]: thing for thing in things} for things in (metadata["packages"], metadata["resolve"]["nodes"]))
+    key = lambda identity: (packages[identity]["name"], packages[identity]["version"])
+    reached, waiting = set(), [identity for identity in nodes if packages[identity]["name"] in PROGRAMS]
+    while waiting:
+        identity = waiting.pop()
+        if identity in reached:
+            continue
+        reached.add(identity)
+        has_script = any("custom-build" in target["kind"] for target in packages[identity]["targets"])
+        kinds = {None, "build"} if has_script else {None}
+        waiting += [d["pkg"] for d in nodes[identity]["deps"] if key(d["pkg"]) in listed and kinds & {k["kind"] for k in d["dep_kinds"]}]
+    return {key(identity) for identity in reached}
+
+
 def crate(package, checksum, scope):
     """One crate as a component. Checksums are of crates.io's archives; the project's own crates have none."""
     purl = f"pkg:cargo/{package['name']}@{package['version']}"
@@ -72,9 +88,11 @@ def document(version, packages=()):
     metadata = json.loads(said_by("cargo", "metadata", "--locked", "--format-version=1", "--filter-platform", TRIPLE))
     known = {(p["name"], p["version"]): p for p in metadata["packages"]}
     checksums = {(p["name"], p["version"]): p.get("checksum") for p in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
-    linked, building = crates("normal,no-proc-macro"), crates("normal,build")
+    linked = crates("normal,no-proc-macro")
+    building = compiled(metadata, crates("normal,build"))
+    assert linked <= building, linked - building
     components, references = [], {}
-    for key in sorted(building | linked):
+    for key in sorted(building):
         component = crate(known[key], checksums[key], "required" if key in linked else "excluded")
         references[known[key]["id"]] = component["bom-ref"]
         components.append(component)

@@ -102,8 +102,8 @@ class World(unittest.TestCase):
         self.cluster = Cluster(self, self.folder)
         self.cluster.start_dns()
 
-    def agent(self, name, values=None, *, io_uring=False, spec=None, corefile=None, corefile_name="Corefile"):
-        """The DaemonSet's container once it serves: the chart's, or another one."""
+    def agent(self, name, values=None, *, io_uring=False, spec=None, corefile=None, corefile_name="Corefile", says="packet rules by"):
+        """The DaemonSet's container once it serves and `says` this: the chart's, or another one."""
         documents = helm.documents(values)
         spec = spec or container(find(documents, "DaemonSet"))
         config = self.folder / f"{name}-config"
@@ -119,7 +119,7 @@ class World(unittest.TestCase):
         configuration = bundle(self.rootfs, self.image, spec, seccomp=seccomp_profile(io_uring), network=self.cluster.path("node"), mounts=mounts, environment=environment)
         agent = Container(self, self.folder, name, configuration)
         agent.wait_for("[INFO] ready")
-        agent.wait_for("packet rules by")
+        agent.wait_for(says)
         return agent
 
     def injected(self):
