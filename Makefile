@@ -4,7 +4,7 @@
 #   make lint    format, clippy, docs, file sizes, dependency rules
 #   make demo    cargo run --release -- demo
 #   make loom    the models of what threads share: the cache, orders to workers, counters
-#   make test-node  the agent on a whole node: a virtual machine with Debian's kernel
+#   make test-node  the agent on a whole node, a virtual machine with Debian's kernel; in make test
 #   make worlds  simulated worlds: those that failed before, and 500 that the commit decides
 #   make planted deliberately broken cores are seen: by a world for each fault (planted-worlds, in make test), by the fuzz targets;
 #                what a failing world leaves behind
@@ -26,6 +26,7 @@ SUITE := .ci/suite
 
 test: tools
 	$(SUITE) "unit and integration tests" .ci/tests --locked --workspace --all-targets
+	$(SUITE) "a whole node in a virtual machine" .ci/test-node
 	$(SUITE) "documentation examples" cargo test --locked --workspace --doc
 	$(SUITE) "loom models" $(MAKE) --no-print-directory loom
 	$(SUITE) "simulated worlds" $(MAKE) --no-print-directory worlds
@@ -46,7 +47,7 @@ lint:
 loom:
 	RUSTFLAGS="--cfg nodens_loom" cargo test --locked -p nodens-cache -p nodens-runtime --release --test loom --target-dir target/loom
 
-# Skipped, aloud, where QEMU or Debian's packages are not to be had. Not in `test` before it has been seen to end.
+# Skipped, aloud, where QEMU or Debian's packages are not to be had.
 test-node: tools
 	.ci/test-node
 

@@ -22,7 +22,7 @@ mod strict_parser;
 pub(crate) const NODENS: &str = env!("CARGO_BIN_EXE_nodens");
 
 /// More than anything takes on a machine that is busy with other tests, or whose processor is emulated on such a one.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(if cfg!(nodens_vm) { 60 } else { 10 });
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A block that forwards everything to `UPSTREAM`, with one address for all HTTP endpoints.
 pub(crate) const COREFILE: &str = "\

@@ -105,12 +105,17 @@ impl World {
 
     /// A Pod's lookup over UDP, at one of the agent's addresses.
     pub(crate) fn resolves_at(&self, address: &str) -> bool {
+        self.resolves_within(address, Duration::from_secs(2))
+    }
+
+    /// The same, for a Pod that waits this long.
+    pub(crate) fn resolves_within(&self, address: &str, timeout: Duration) -> bool {
         self.pod.enter(|| {
             let query = Query::new("www.example.", "A");
             let server = SocketAddr::new(netns::ip(address), 53);
             let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let client = UdpClient::bind(any.parse().expect("an address"));
-            let reply = client.ask(server, &query.bytes(), Duration::from_secs(2));
+            let reply = client.ask(server, &query.bytes(), timeout);
             reply.is_some_and(|reply| reply.rdatas("A") == [ANSWER])
         })
     }
