@@ -148,11 +148,12 @@ fn a_dummy_interface_carries_both_families_and_goes_with_the_agent() {
 
 #[test]
 #[ignore = "in the machine of `make test-node`"]
-fn f12_an_older_kernels_io_uring_is_used() {
+fn f12_an_older_kernels_io_uring_is_used_and_passes_the_sandbox() {
     let world = a_node();
-    let mut agent = started(&world, &[]);
+    let mut agent = started(&world, &["-sandbox"]);
     let line = expect(&agent, "[INFO] runtime ");
     assert!(line.contains("runtime uring: io_uring works here"), "{line}");
+    expect(&agent, "[INFO] sandbox: other system calls than serving takes fail from now on");
     assert!(resolves_everywhere(&world), "{}", agent.dump());
     report(&format!("kernel {}: {line}", kernel()));
     end(&mut agent);
