@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 import unittest
@@ -75,6 +76,19 @@ class Built(unittest.TestCase):
         self.assertGreater(len(linked), 150)
         self.assertEqual(named("required") ^ linked, set())
         self.assertEqual(named("required", "excluded") ^ compiled, set())
+
+
+class WithIptables(unittest.TestCase):
+    def test_the_sbom_has_debians_packages_as_they_are_in_the_image(self):
+        image = built(self, "nodens-iptables")
+        with image.layer() as tar:
+            inside = {member.name.rsplit("/", 1)[1]: tar.extractfile(member).read().decode() for member in tar if "var/lib/dpkg/status.d/" in member.name}
+        named = {c["name"]: c["version"] for c in image.sbom()["components"] if c["purl"].startswith("pkg:deb/")}
+        self.assertLessEqual({"iptables", "libc6", "libxtables12"}, set(inside))
+        for package, control in inside.items():
+            self.assertIn(f"Version: {named.pop(package)}\n", control)
+        # What is linked into our programs.
+        self.assertEqual({re.sub(r"-\d+-dev$|-dev$", "", name) for name in named}, {"libc6", "libgcc"})
 
 
 class WithoutIptables(World):
