@@ -33,7 +33,7 @@ def build(test, output, stand_in="true"):
     if os.geteuid() != 0:
         skip(test, "images are made as root", unobtainable=True)
     if not shutil.which("buildah"):
-        skip(test, "there is no buildah")
+        skip(test, "buildah cannot be installed here (`make tools` tries to)", unobtainable=True)
     binaries = Path(output) / "binaries"
     binaries.mkdir(parents=True)
     for name in ("nodens", "nodens-admission"):

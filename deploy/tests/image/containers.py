@@ -56,7 +56,7 @@ def needs(test, *programs):
         skip(test, "containers and network namespaces are made as root", unobtainable=True)
     for name in programs:
         if not shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
-            skip(test, f"there is no {name} (`make tools`)")
+            skip(test, f"{name} cannot be installed here (`make tools` tries to)", unobtainable=True)
 
 
 def bundle(rootfs, image, spec, *, seccomp, network, mounts=(), environment=()):
