@@ -174,7 +174,10 @@ impl NodeSide {
         let wish = Desired {
             link: Wish::Absent,
             rules: RulesWish::LeaveAlone,
-            unthrottled: Wish::LeaveAlone,
+            unthrottled: match self.desired.unthrottled {
+                Wish::Present => Wish::Absent,
+                others => others,
+            },
             ..self.desired.clone()
         };
         let outcome = in_time(LINK_PATIENCE, self.keeper.reach(wish)).await;

@@ -198,6 +198,11 @@ fn walk(flags: &[&str], look: impl Fn(&Process)) {
         expect(&agent, &format!("[INFO] runtime {runtime}: asked for"));
 
         end(&mut agent);
+        assert_eq!(
+            mask(),
+            "6168",
+            "restored, though the interface that remembered it was deleted in between"
+        );
         assert_eq!(world.node.shell("nft list ruleset; ip -o link | grep nodelocaldns || true"), "");
         // iptables' programs, if they are installed, are not asked for what was never theirs.
         assert!(!agent.dump().contains("must be root"), "{}", agent.dump());

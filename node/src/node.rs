@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::desired::{Desired, RulesWish, Wish};
 use crate::icmp;
 use crate::link::{Links, has_ipv6};
-use crate::observed::{LinkKind, Observed};
+use crate::observed::{LinkKind, Mark, Observed};
 use crate::plan::{Plan, Step, plan};
 use crate::rules::{
     BackEnd, BackEndChoice, Iptables, Nftables, PacketRules, Programs, RulesError, RulesErrorKind, choose,
@@ -30,6 +30,7 @@ pub struct Node {
     links: Links,
     rules: Option<Box<dyn PacketRules>>,
     missing_kinds: Vec<LinkKind>,
+    last_mark: Option<Mark>,
     /// What the choice of a back end had to say.
     choice_remarks: Vec<String>,
 }
@@ -144,6 +145,7 @@ impl Node {
             links: Links::open()?,
             rules: None,
             missing_kinds: Vec::new(),
+            last_mark: None,
             choice_remarks: Vec::new(),
         })
     }
@@ -236,6 +238,7 @@ impl Node {
     async fn observe(&mut self, desired: &Desired, outcome: &mut Outcome) -> Observed {
         let mut observed = Observed {
             link: None,
+            last_mark: None,
             elsewhere: Vec::new(),
             missing_kinds: self.missing_kinds.clone(),
             ipv6: has_ipv6(),
@@ -250,6 +253,10 @@ impl Node {
                 }
             }
         }
+        if let Some(mark) = observed.link.as_ref().and_then(|link| link.mark.clone()) {
+            self.last_mark = Some(mark);
+        }
+        observed.last_mark.clone_from(&self.last_mark);
         if desired.unthrottled != Wish::LeaveAlone {
             observed.icmp = icmp::read(&self.icmp_folder);
         }
@@ -303,7 +310,12 @@ impl Node {
                 step => self.links.apply(step).await,
             };
             match (done, &step) {
-                (Ok(()), _) => outcome.done.push(step),
+                (Ok(()), done) => {
+                    if let Step::MarkLink(_, mark) = done {
+                        self.last_mark = Some(mark.clone());
+                    }
+                    outcome.done.push(step);
+                }
                 (Err(error), Step::CreateLink(_, kind)) if error.raw_os_error() == Some(EOPNOTSUPP) => {
                     // Not a failure: the next round takes the next kind. Nothing may go before it: the limits on ICMP
                     // have to be remembered on the interface.

@@ -12,6 +12,8 @@ use crate::rules::{BackEnd, FoundRule};
 pub struct Observed {
     /// The interface that has our name, if there is one.
     pub link: Option<Link>,
+    /// The last mark of ours that this process saw or wrote: what it remembers outlives an interface that others delete.
+    pub last_mark: Option<Mark>,
     /// Wished addresses on interfaces of other names.
     pub elsewhere: Vec<Elsewhere>,
     /// Kinds of links that this kernel was found not to have, so that asking again is useless.

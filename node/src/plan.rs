@@ -155,10 +155,12 @@ fn present_link(plan: &mut Plan, observed: &Observed, desired: &Desired, wished:
             (Holder { link: true, mark }, link.addresses.clone())
         }
         (None, Some(kind)) => {
+            // Made for the first time, or again: then what was changed on the node is remembered on.
+            let mark = observed.last_mark.clone().unwrap_or_default();
             plan.steps.push(Step::CreateLink(name.clone(), kind));
-            plan.steps.push(Step::MarkLink(name.clone(), Mark::default()));
+            plan.steps.push(Step::MarkLink(name.clone(), mark.clone()));
             plan.steps.push(Step::SetUp(name.clone()));
-            (Holder { link: true, mark: Some(Mark::default()) }, Vec::new())
+            (Holder { link: true, mark: Some(mark) }, Vec::new())
         }
         (foreign, _) => {
             plan.remarks.push(match foreign {
@@ -228,7 +230,8 @@ impl IcmpSteps {
 
 fn icmp_steps(remarks: &mut Vec<String>, observed: &Observed, desired: &Desired) -> IcmpSteps {
     let mut icmp = IcmpSteps { steps: Vec::new(), before: Vec::new() };
-    let saved = |family| observed.link.as_ref().and_then(|link| link.mark.as_ref()?.icmp(family));
+    let of_link = observed.link.as_ref().and_then(|link| link.mark.as_ref());
+    let saved = |family| of_link.or(observed.last_mark.as_ref()).and_then(|mark| mark.icmp(family));
     for limit in &observed.icmp {
         let family = limit.family;
         match desired.unthrottled {

@@ -176,6 +176,7 @@ fn worlds() -> impl Strategy<Value = Observed> {
     (a_link(), elsewhere(), missing, any::<bool>(), found_rules(), icmp).prop_map(
         |(link, elsewhere, missing_kinds, ipv6, rules, icmp)| Observed {
             link,
+            last_mark: None,
             elsewhere,
             missing_kinds,
             ipv6,
@@ -255,7 +256,15 @@ fn others_link(before: &Observed, desired: &Desired) -> Option<Link> {
 }
 
 fn a_bare_node() -> Observed {
-    Observed { link: None, elsewhere: vec![], missing_kinds: vec![], ipv6: true, rules: None, icmp: vec![] }
+    Observed {
+        link: None,
+        last_mark: None,
+        elsewhere: vec![],
+        missing_kinds: vec![],
+        ipv6: true,
+        rules: None,
+        icmp: vec![],
+    }
 }
 
 fn a_usual_wish() -> Desired {
@@ -266,6 +275,17 @@ fn a_usual_wish() -> Desired {
         rules: RulesWish::Serve(PORTS),
         unthrottled: Wish::Present,
     }
+}
+
+#[test]
+fn an_interface_that_others_deleted_is_made_again_with_what_it_remembered() {
+    let mut world = a_bare_node();
+    world.icmp = vec![IcmpLimit { family: IcmpFamily::V4, value: "6160".to_owned() }];
+    world.last_mark = Mark::parse("nodens icmp_ratemask=6168");
+    let again = plan(&world, &Desired { rules: RulesWish::LeaveAlone, ..a_usual_wish() }).to_string();
+    assert!(again.contains("alias \"nodens icmp_ratemask=6168\"") && !again.contains("6160"), "{again}");
+    let removed = plan(&world, &a_usual_wish().removed()).to_string();
+    assert!(removed.contains("~ net.ipv4.icmp_ratemask = 6168"), "{removed}");
 }
 
 #[test]
