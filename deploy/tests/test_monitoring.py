@@ -58,6 +58,13 @@ class Monitoring(unittest.TestCase):
                 self.assertTrue(names)
                 self.assertEqual({n for n in names if not metrics.known(n)} - OTHERS, set())
 
+    def test_alerts_are_about_this_release_and_not_about_every_coredns(self):
+        ours = re.compile(r"\b((?:coredns|nodens|nodelocaldns)_[a-z0-9_]+)\b(\{[^}]*\})?")
+        for rule in rules():
+            for name, labels in ours.findall(rule["expr"]):
+                job = "node-local-dns-admission" if name.startswith("nodelocaldns_") else "node-local-dns"
+                self.assertIn(f'job="{job}"', labels, f"{rule['alert']}: {name}")
+
     def test_every_alert_has_its_page_and_is_tested(self):
         page = (ROOT / "docs/troubleshooting.md").read_text()
         tested = (ROOT / "deploy/tests/alerts.test.yaml").read_text()
