@@ -10,14 +10,14 @@
 #                what a failing world leaves behind
 #   make marks   which rare branches of the core simulated worlds reach, and which none does
 #   make fuzz    SECONDS=60 for each target, or TARGET=name; JOBS=1 at a time; needs nightly and a C++ compiler
-#   make mutants is there a test for every rule; by hand, hours
+#   make mutants is there a test for every rule; by hand, half an hour
 #   make soak    longer evidence, run by hand, written down in docs/evidence/
 #   make chart   tests of deploy/: the chart with the real Helm engine, manifests, alerts, documents
 #   make manifests      writes what is made from the chart: raw manifests, tables of parameters and metrics
 #   make chart-package  target/charts with the chart as a tgz and index.yaml; URL=… is where it will be served
 #   make image   target/image: the container images, as OCI layouts and as tars, with SBOMs; root, on Debian. A release build of both programs
 #   make image-test     runs them as a container runtime does, with the chart's and the original chart's arguments; needs `make image`
-#   make tools   Debian's programs that the tests talk to (nsd, kdig, dig); needs root, else it says what is missing
+#   make tools   Debian's programs that the tests talk to and run in (nsd, kdig, QEMU, buildah, …); needs root, else it says what is missing
 
 SHELL := /bin/bash
 SUITE := .ci/suite
@@ -25,7 +25,7 @@ SUITE := .ci/suite
 .PHONY: test lint demo loom test-node worlds tools fmt planted planted-worlds marks fuzz mutants soak instructions chart manifests chart-package image image-test
 
 test: tools
-	$(SUITE) "unit and integration tests" .ci/tests --locked --workspace --all-targets
+	$(SUITE) "unit and integration tests" .ci/tests
 	$(SUITE) "a whole node in a virtual machine" .ci/test-node
 	$(SUITE) "documentation examples" cargo test --locked --workspace --doc
 	$(SUITE) "loom models" $(MAKE) --no-print-directory loom
@@ -98,7 +98,7 @@ marks:
 fuzz:
 	.ci/fuzz $(or $(TARGET),all) $(or $(SECONDS),60) $(or $(JOBS),1)
 
-# By hand; see .ci/mutants. Hours.
+# By hand; see .ci/mutants.
 mutants:
 	.ci/mutants
 

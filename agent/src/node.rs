@@ -171,15 +171,7 @@ impl NodeSide {
         if self.skip_teardown || self.presence.leave() || self.desired.link != Wish::Present {
             return;
         }
-        let wish = Desired {
-            link: Wish::Absent,
-            rules: RulesWish::LeaveAlone,
-            unthrottled: match self.desired.unthrottled {
-                Wish::Present => Wish::Absent,
-                others => others,
-            },
-            ..self.desired.clone()
-        };
+        let wish = Desired { rules: RulesWish::LeaveAlone, ..self.desired.removed() };
         let outcome = in_time(LINK_PATIENCE, self.keeper.reach(wish)).await;
         self.say(&outcome, log);
     }

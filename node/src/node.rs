@@ -30,6 +30,7 @@ pub struct Node {
     links: Links,
     rules: Option<Box<dyn PacketRules>>,
     missing_kinds: Vec<LinkKind>,
+    /// As in [`Observed`].
     last_mark: Option<Mark>,
     /// What the choice of a back end had to say.
     choice_remarks: Vec<String>,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::access::{AccessOptions, access_flags};
 use super::policy::parameters_flags;
-use super::serve::{InjectionOptions, injection_flags};
+use super::serve::{InjectionOptions, PROBES, injection_flags, probes_flag};
 use super::signals::Signals;
 use crate::cli::{self, Ended};
 use crate::cluster::{Notice, Notify, Watches};
@@ -42,7 +42,7 @@ pub fn run(words: &[String]) -> Ended {
         access: AccessOptions::default(),
         injection: InjectionOptions::default(),
         names: Names::default(),
-        http_listen: ListenAddress::any(8080),
+        http_listen: PROBES,
         help: false,
     };
     let rest = flags::parse(&all_flags(), words, &mut options)?;
@@ -155,18 +155,7 @@ fn all_flags() -> Vec<Flag<Options>> {
     type O = Options;
     let mut own: Vec<_> =
         parameters_flags().map(|flag| flag.within(|options: &mut O| &mut options.names)).into();
-    own.push(
-        Flag::value(
-            &["http-listen"],
-            "ADDRESS",
-            "where kubelet and Prometheus find /livez, /readyz and /metrics, in plain HTTP",
-            |o: &mut O, text| {
-                o.http_listen = ListenAddress::parse(text)?;
-                Ok(())
-            },
-        )
-        .default(ListenAddress::any(8080)),
-    );
+    own.push(probes_flag().within(|options: &mut O| &mut options.http_listen));
     own.push(Flag::switch(&["help", "h"], "print this text", |o: &mut O, on| o.help = on));
     let mut all = flags::group("This command", own);
     all.extend(access_flags().into_iter().map(|flag| flag.within(|options: &mut O| &mut options.access)));

@@ -19,7 +19,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::time::sleep;
 
 pub use certificate::{CertMode, CertificateOptions};
-pub use options::{InjectionOptions, ServeOptions, injection_flags, serve_flags};
+pub use options::{InjectionOptions, PROBES, ServeOptions, injection_flags, probes_flag, serve_flags};
 
 use super::signals::Signals;
 use crate::certificates::files::Targets;

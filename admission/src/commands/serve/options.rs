@@ -58,7 +58,7 @@ impl Default for ServeOptions {
         Self {
             injection: InjectionOptions::default(),
             listen: ListenAddress::any(8443),
-            http_listen: ListenAddress::any(8080),
+            http_listen: PROBES,
             no_kube: false,
             access: AccessOptions::default(),
             events: false,
@@ -137,16 +137,7 @@ pub fn serve_flags() -> Vec<Flag<ServeOptions>> {
                 Ok(())
             })
             .default(default.listen),
-            Flag::value(
-                &["http-listen"],
-                "ADDRESS",
-                "where kubelet and Prometheus find /livez, /readyz and /metrics, in plain HTTP",
-                |o: &mut O, text| {
-                    o.http_listen = ListenAddress::parse(text)?;
-                    Ok(())
-                },
-            )
-            .default(default.http_listen),
+            probes_flag().within(|o: &mut O| &mut o.http_listen),
             Flag::switch(
                 &["no-kube"],
                 "talk to no API server: needs --kube-dns-ip, and takes the namespaces of all requests as enabled",
@@ -192,6 +183,23 @@ pub fn serve_flags() -> Vec<Flag<ServeOptions>> {
         ],
     ));
     all
+}
+
+/// Where the chart's probes and monitors look.
+pub const PROBES: ListenAddress = ListenAddress::any(8080);
+
+/// The flag that says where `/livez`, `/readyz` and `/metrics` are.
+pub fn probes_flag() -> Flag<ListenAddress> {
+    Flag::value(
+        &["http-listen"],
+        "ADDRESS",
+        "where kubelet and Prometheus find /livez, /readyz and /metrics, in plain HTTP",
+        |address: &mut ListenAddress, text| {
+            *address = ListenAddress::parse(text)?;
+            Ok(())
+        },
+    )
+    .default(PROBES)
 }
 
 /// The flags that say what is injected.
