@@ -7,7 +7,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `facts` | what there is to know, as values |
-//! | `observe`, `sockets`, `ask` | finding it out; nothing on the node is changed |
+//! | `observe`, `ask` | finding it out; nothing on the node is changed |
 //! | `checks` | from facts to findings, one function for each check |
 //! | `finding` | a finding, and how all of them are shown |
 //!
@@ -18,7 +18,6 @@ mod checks;
 mod facts;
 mod finding;
 mod observe;
-mod sockets;
 
 use crate::cli::DoctorOptions;
 use crate::run::Failure;

@@ -14,4 +14,5 @@ pub mod reload;
 pub mod run;
 pub mod runtimes;
 pub mod service;
+mod sockets;
 pub mod template;

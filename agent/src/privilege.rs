@@ -155,6 +155,17 @@ pub fn step_down(needs: &Needs) -> SteppedDown {
     SteppedDown { bare, iptables: needs.iptables, kept: said(change, keep, standing), complaints }
 }
 
+/// Opens sockets for the user who will own all of them, before that change is made.
+pub fn as_owner_of_sockets<T>(user: User, open: impl FnOnce() -> T) -> T {
+    let needs = Needs { user, sets_up: false, iptables: false, writes: Vec::new() };
+    let change = thread::standing().map(|standing| decide(standing, &needs).change);
+    match change {
+        Ok(Change::All(uid)) => thread::opening_as(uid, open),
+        // Whom nothing changes, and who cannot be looked at, is the owner already.
+        _ => open(),
+    }
+}
+
 fn decide(standing: Standing, needs: &Needs) -> Decision {
     let mut wanted = TO_SERVE;
     if needs.sets_up {

@@ -2,14 +2,16 @@
 //!
 //! | from | to | done |
 //! | --- | --- | --- |
+//! | starting | starting | sockets bound, if nobody else serves these addresses, see `claim` |
 //! | starting | starting | privileges given up, see `privilege` |
 //! | starting | starting | there is a template and nothing yet to fill it with: one line, and another try from time to time |
-//! | starting | serving | the node's interface made, Corefile read, sockets bound, workers up, endpoints open, `/ready` 200, pid file written, then the node's packet rules |
+//! | starting | serving | the node's interface made, Corefile read, sockets bound if they are not, workers up, endpoints open, `/ready` 200, pid file written, then the node's packet rules |
 //! | serving | serving | SIGHUP, SIGUSR1 or a look at the files: another Corefile is in force, or the old one stays |
 //! | serving | leaving | SIGTERM, SIGINT or SIGQUIT: `/ready` 503; the packet rules go; answers go on for `lameduck` |
-//! | leaving | draining | no new connections; queries in flight are finished, for [`GRACE`](crate::service::GRACE) at most |
+//! | leaving | draining | queries in flight are finished, for [`GRACE`](crate::service::GRACE) at most; when new ones are refused says [`departure`](nodens_runtime::departure) |
 //! | any | over | drained; a second signal; or a worker died, which is exit code 1; last the interface goes |
 
+mod claim;
 mod filler;
 mod serving;
 mod signals;
@@ -34,6 +36,7 @@ use crate::reload::{Loaded, Reloader};
 use crate::runtimes;
 use crate::service::{Service, StartError};
 use crate::template::Template;
+use claim::Claim;
 use filler::Filler;
 use serving::{Beside, Serving};
 use signals::{ReloadSignals, Signals};
@@ -90,6 +93,11 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
         runtime: options.runtime,
         ..Environment::of_this_machine()
     };
+    let mut template = Template::of(options).map(|template| Filler::new(template, options));
+    let mut claim = None;
+    if template.is_none() {
+        claim = Claim::stake(options, &environment);
+    }
     let control = control_runtime()?;
     let privileges = step_down(options, &control);
     let mut log = Log::new(Output::new(io::stdout()));
@@ -99,16 +107,17 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
         let _in_control = control.enter();
         Signals { stop: StopSignals::new()?, reload: ReloadSignals::new()? }
     };
-    let mut template = Template::of(options).map(|template| Filler::new(template, options));
-    if let Some(template) = &mut template
-        && !control.block_on(template.wait(&mut signals, &mut log))
-    {
-        return Ok(());
+    if let Some(template) = &mut template {
+        if !control.block_on(template.wait(&mut signals, &mut log)) {
+            return Ok(());
+        }
+        claim = Claim::stake(options, &environment);
     }
     // Before the Corefile: `bind` may name the interface.
     let mut node = control.block_on(NodeSide::begin(options, &mut log));
     let threads = Threads { control: &control, privileges: &privileges };
-    let served = serve(options, &environment, threads, signals, template, node.as_mut(), &mut log);
+    let beside = Beside { template, node: node.as_mut(), setup_metrics: None };
+    let served = serve(options, &environment, threads, signals, claim, beside, &mut log);
     // However it ended, the node is not left with what nobody uses.
     if let Some(node) = node {
         control.block_on(node.leave(&mut log));
@@ -138,8 +147,8 @@ fn serve(
     environment: &Environment<'_>,
     Threads { control, privileges }: Threads<'_>,
     signals: Signals,
-    template: Option<Filler>,
-    node: Option<&mut NodeSide>,
+    claim: Option<Claim>,
+    mut beside: Beside<'_>,
     log: &mut AgentLog,
 ) -> Result<(), Failure> {
     let mut reloader = Reloader::new(options.corefile_path());
@@ -156,34 +165,27 @@ fn serve(
         log.say(Level::Info, format_args!("runtime {}: {}", starter.name, starter.reason));
         log.say(Level::Info, &privileges.kept);
     }
-    if let Some(line) = unused(options, template.is_some()) {
+    if let Some(line) = unused(options, beside.template.is_some()) {
         log.say(Level::Warning, line);
     }
     say_all(log, Level::Warning, &complaints);
     let plan = built.plan.clone();
-    let shared = held_by_others(&plan.listeners);
+    let claimed = claim.and_then(|claim| claim.into_listeners(&plan));
+    let held = if claimed.is_some() { Vec::new() } else { held_by_others(&plan.listeners) };
     // Everything that may be in the way is bound before anything is answered.
     let mut endpoints = Bound::open(&plan.endpoints).map_err(|error| Failure::Other(error.to_string()))?;
-    let setup_metrics = node.as_ref().and_then(|_| setup_metrics(options, &plan));
-    if let Some(endpoint) = setup_metrics {
+    beside.setup_metrics = beside.node.as_ref().and_then(|_| setup_metrics(options, &plan));
+    if let Some(endpoint) = beside.setup_metrics {
         // As in node-cache: who has this port already keeps it, and DNS is served all the same.
         match Bound::open(&[endpoint]) {
             Ok(bound) => endpoints.join(bound),
             Err(error) => log.say(Level::Warning, format_args!("{error}, with -metrics-listen-address")),
         }
     }
-    let service = Service::start(built.clone(), &starter, bare)?;
+    let service = Service::start(built.clone(), &starter, bare, claimed)?;
     if options.sandbox {
         let (level, line) = sandbox(service.runtime, privileges.iptables);
         log.say(level, line);
-    }
-    for held in shared {
-        let text = format_args!(
-            "another process already serves {} and shares its queries; if that is not a takeover, stop it (`{}` names it)",
-            held.address,
-            held.who_holds_it()
-        );
-        log.say(Level::Warning, text);
     }
     for addr in &endpoints.shared {
         let text = format_args!(
@@ -196,13 +198,12 @@ fn serve(
     if !options.quiet {
         announce(log, &service, &plan);
     }
-    if let Some(node) = &node {
+    if let Some(node) = &beside.node {
         // The only one who ever sets it.
         let _ = service.figures.node.set(node.figures());
     }
-    let beside = Beside { template, node, setup_metrics };
     let serving = Serving::new(service, built, *environment, reloader, watch, nodens, beside);
-    control.block_on(serving.run(endpoints, signals, options, log))
+    control.block_on(serving.run(endpoints, signals, options, held, log))
 }
 
 /// Filters system calls: every thread there is runs now, and those that come inherit it. Whatever stands in the way
@@ -277,8 +278,8 @@ fn announce(log: &mut AgentLog, service: &Service, plan: &Plan) {
 /// Ends the workers; a second signal does not wait for them.
 pub async fn drain<S: LineSink>(service: &mut Service, log: &mut Log<S>, stop: &mut StopSignals) {
     service.stop();
-    let mut ticks = interval(Duration::from_millis(5));
-    while !service.is_stopped() {
+    let mut ticks = interval(Duration::from_millis(1));
+    while !service.tend_stop() {
         tokio::select! {
             _ = ticks.tick() => take_events(service, log),
             () = stop.next() => break,

@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use nodens_cache::SharedCache;
@@ -29,6 +29,7 @@ use crate::admin::metrics::Control;
 use crate::build_config::{Built, Plan};
 use crate::privilege::Bare;
 use crate::runtimes::{self, Starter};
+use crate::sockets::{self, Transport};
 use figures::{Counts, Current};
 use places::Places;
 
@@ -38,6 +39,9 @@ pub use figures::Figures;
 pub const GRACE: Duration = Duration::from_secs(5);
 /// How long workers may take for a new configuration. They take it between two turns; one that takes longer hangs.
 const ORDER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last worker waits for the others to leave. They do so within 10 ms; one with a lookup that takes longer does not
+/// serve any more either.
+const OTHERS_PATIENCE: Duration = Duration::from_millis(100);
 /// How often they are looked after meanwhile.
 const ORDER_CHECK: Duration = Duration::from_millis(1);
 
@@ -63,6 +67,8 @@ pub struct Service {
     /// Orders that are not answered yet, with the number of their worker.
     open_orders: Vec<(usize, InForce)>,
     order_patience: Duration,
+    /// When they were told to stop, if one of them is to be the last and was not told yet.
+    last_since: Option<Instant>,
     events: Vec<Receiver<Event>>,
 }
 
@@ -99,13 +105,19 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl Service {
-    /// Binds every socket, then starts every worker. Once it returns, queries are answered.
-    pub fn start(built: Built, starter: &Starter, bare: Bare) -> Result<Service, StartError> {
+    /// Binds every socket that is not in `bound`, then starts every worker. Once it returns, queries are answered.
+    pub fn start(
+        built: Built,
+        starter: &Starter,
+        bare: Bare,
+        bound: Option<Listeners>,
+    ) -> Result<Service, StartError> {
         let Built { mut config, plan, .. } = built;
         let nofile =
             raise_nofile().map_err(|error| StartError::System("cannot read RLIMIT_NOFILE", error))?;
         limit_paths(&mut config, &plan, nofile)?;
-        let listeners = Listeners::bind(&plan.listeners, plan.workers).map_err(StartError::Bind)?;
+        let listeners = bound.map_or_else(|| Listeners::bind(&plan.listeners, plan.workers), Ok);
+        let listeners = listeners.map_err(StartError::Bind)?;
         let addresses = listeners.addresses().to_vec();
         let mut chance =
             Rng::new(&entropy().map_err(|error| StartError::System("cannot read /dev/urandom", error))?);
@@ -144,6 +156,7 @@ impl Service {
             runtimes,
             open_orders: Vec::new(),
             order_patience: ORDER_PATIENCE,
+            last_since: None,
             events,
         })
     }
@@ -311,13 +324,23 @@ impl Service {
         start_worker(starter, self.bare, spec)
     }
 
-    /// Asks all workers to finish what they have begun.
-    pub fn stop(&self) {
-        self.workers.iter().for_each(|worker| worker.stop(GRACE));
+    /// Asks all workers to finish what they have begun. If nobody else serves these addresses one worker is the last and serves until
+    /// the others have gone; [`tend_stop`](Self::tend_stop) looks after that.
+    pub fn stop(&mut self) {
+        let open = self.places.open(&self.addresses).into_iter().map(|(_, address)| address);
+        let is_alone = sockets::shared(Transport::Udp, &Vec::from_iter(open), self.workers.len()).is_empty();
+        self.last_since = is_alone.then(Instant::now);
+        self.workers.iter().skip(usize::from(is_alone)).for_each(|worker| worker.stop(GRACE));
     }
 
-    /// Whether all workers have ended.
-    pub fn is_stopped(&self) -> bool {
+    /// Tells the last worker that it is the last, once it is. Returns whether all have ended.
+    pub fn tend_stop(&mut self) -> bool {
+        if let (Some(since), [last, others @ ..]) = (self.last_since, &*self.workers)
+            && (others.iter().all(WorkerHandle::is_finished) || since.elapsed() >= OTHERS_PATIENCE)
+        {
+            last.stop_last(GRACE.saturating_sub(since.elapsed()));
+            self.last_since = None;
+        }
         self.workers.iter().all(WorkerHandle::is_finished)
     }
 

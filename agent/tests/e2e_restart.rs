@@ -106,7 +106,8 @@ fn row12_a_restart_without_overlap_leaves_a_hole() {
             let mut agent = world.started(flags);
             let runtime = runtime_of(&agent);
             let outcome = under_load(&world, PER_SECOND, Duration::from_secs(of(2, 6)), || {
-                sleep(Duration::from_millis(of(500, 3_000)));
+                // Until the names that are asked again and again are known.
+                sleep(Duration::from_millis(of(1_200, 3_000)));
                 if what == "SIGKILL" {
                     agent.kill();
                 } else {

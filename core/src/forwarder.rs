@@ -84,6 +84,8 @@ pub struct Forwarder<C> {
     events: VecDeque<Event>,
     /// Set while a reload asks again what was asked, and counted, before.
     asked_before: Option<AskedBefore>,
+    /// No lookup is started any more.
+    is_winding_down: bool,
 }
 
 /// What a query that is asked again brings along: its client has been waiting since then.
@@ -125,6 +127,7 @@ impl<C: Cache> Forwarder<C> {
             finished: VecDeque::new(),
             replies: VecDeque::new(),
             asked_before: None,
+            is_winding_down: false,
             events: VecDeque::new(),
             config,
         }
@@ -217,6 +220,13 @@ impl<C: Cache> Forwarder<C> {
         let probe = self.probes.timers.next().map(|at| (at, Reason::UpstreamProbe));
         let path = self.path_timers.next().map(|at| (at, Reason::PathIdle));
         [lookup, probe, path].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Starts no lookup any more, for good: what is in the cache is answered as before, lookups under way go on and take further
+    /// clients, and the rest gets SERVFAIL with the extended error "not ready" at once, so that resolvers ask their next
+    /// server. For the last moments before nobody serves.
+    pub fn wind_down(&mut self) {
+        self.is_winding_down = true;
     }
 
     /// How many lookups are in flight: zero means that a drain is complete.

@@ -170,7 +170,7 @@ pub struct Stats {
     pub coalesced: Counter,
     /// Queries answered from the table of recent failures.
     pub failure_hits: Counter,
-    /// Lookups shed because a ceiling was reached; the client got SERVFAIL.
+    /// Lookups shed because a ceiling was reached, or the end is near; the client got SERVFAIL.
     pub shed: Counter,
     /// All upstreams of a zone were down when a lookup started.
     pub all_down: Counter,

@@ -535,3 +535,18 @@ fn rd_0_is_forwarded_as_it_is_not_cached_and_joins_no_recursive_lookup() {
     let hit = world.ask(World::client(4), &a_query(4).rd(false)).expect("a fresh hit is served");
     assert_eq!((hit.rdatas("A"), hit.rd), (vec!["192.0.2.1"], false));
 }
+
+#[test]
+fn winding_down_answers_what_is_known_and_what_is_under_way_and_sheds_the_rest() {
+    let mut world = World::new(config(1));
+    world.ask(World::client(9), &Query::new("known.", "A"));
+    let sent = world.next_sent();
+    world.deliver(&sent, &sent.reply().answer("@ 60 IN A 192.0.2.1").bytes()).expect("accepted");
+    assert!(world.ask(World::client(1), &Query::new("underway.", "A")).is_none());
+    world.forwarder.wind_down();
+    assert_eq!(world.ask(World::client(2), &Query::new("known.", "A")).expect("a hit").rcode, 0);
+    assert!(world.ask(World::client(3), &Query::new("underway.", "A")).is_none(), "it joins");
+    let shed = world.ask(World::client(4), &Query::new("unknown.", "A").edns(1232)).expect("at once");
+    assert_eq!((shed.rcode, shed.ede()), (2, Some(14)));
+    assert_eq!((world.forwarder.lookups(), world.forwarder.stats().shed.get()), (1, 1));
+}

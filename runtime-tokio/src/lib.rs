@@ -23,19 +23,14 @@ mod upstream;
 mod worker;
 
 use listeners::Listener;
-use nodens_core::Duration;
 use nodens_core::cache::Cache;
+use nodens_runtime::departure::{self, Departure, Step};
 use nodens_runtime::worker::{Runtime, WorkerHandle, WorkerSetup, WorkerSpec, launch};
 use std::io;
 use std::rc::Rc;
 use tokio::select;
 use tokio::task::LocalSet;
 use worker::Worker;
-
-/// How long a retired UDP socket is still read from: a datagram past the kernel's choice of a socket arrives within this.
-const UDP_LAST_CALL: Duration = Duration::from_millis(10);
-/// How often a worker that is ending looks whether it may.
-const DRAIN_CHECK: Duration = Duration::from_millis(2);
 
 /// The epoll runtime.
 #[derive(Debug)]
@@ -61,20 +56,24 @@ async fn serve<C: Cache + 'static>(setup: WorkerSetup<C>) -> io::Result<()> {
     worker.spawn(listeners::follow_orders(Rc::clone(&worker), orders));
     started.report();
 
-    let deadline = select! {
-        deadline = stop.requested() => deadline,
+    let stop = select! {
+        stop = stop.requested() => stop,
         panic = worker.panicked() => std::panic::resume_unwind(panic),
     };
 
-    worker.sockets.borrow().listeners().for_each(Listener::retire);
-    let last_call = worker.clock.now() + UDP_LAST_CALL;
+    let mut departure = Departure::new(stop, worker.clock.now());
     loop {
-        let now = worker.clock.now();
-        if now >= deadline || (now >= last_call && worker.is_quiet()) {
-            return Ok(());
+        match departure.step(worker.clock.now(), worker.is_quiet()) {
+            Step::GoOn => {}
+            Step::WindDown => worker.wind_down(),
+            Step::Retire => {
+                worker.sockets.borrow().listeners().for_each(Listener::retire);
+                continue;
+            }
+            Step::End => return Ok(()),
         }
         select! {
-            () = tokio::time::sleep(DRAIN_CHECK) => {}
+            () = tokio::time::sleep(departure::CHECK) => {}
             panic = worker.panicked() => std::panic::resume_unwind(panic),
         }
     }

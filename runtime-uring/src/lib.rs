@@ -37,18 +37,13 @@ pub use probe::{Cause, Unavailable, probe};
 pub use ring::{RingError, ring_error};
 
 use datagrams::Datagrams;
-use nodens_core::Duration;
 use nodens_core::cache::Cache;
+use nodens_runtime::departure::{self, Departure, Step};
 use nodens_runtime::worker::{Runtime, WorkerHandle, WorkerSetup, WorkerSpec, launch};
 use std::io;
 use std::rc::Rc;
 use tokio::select;
 use worker::{Failure, Worker};
-
-/// How long a retired UDP socket is still read from: a datagram past the kernel's choice of a socket arrives within this.
-const UDP_LAST_CALL: Duration = Duration::from_millis(10);
-/// How often a worker that is ending looks whether it may.
-const DRAIN_CHECK: Duration = Duration::from_millis(2);
 
 /// The io_uring runtime.
 #[derive(Debug)]
@@ -83,22 +78,28 @@ async fn serve<C: Cache + 'static>(setup: WorkerSetup<C>) -> io::Result<()> {
     worker.spawn(listeners::follow_orders(Rc::clone(&worker), orders));
     started.report();
 
-    let deadline = select! {
-        deadline = stop.requested() => deadline,
+    let stop = select! {
+        stop = stop.requested() => stop,
         failure = worker.failed() => return give_up(&worker, failure),
     };
 
-    let listeners = worker.sockets.borrow().listeners.clone();
-    listeners.iter().for_each(|listener| listener.retire(&worker));
-    let last_call = worker.clock.now() + UDP_LAST_CALL;
+    let mut departure = Departure::new(stop, worker.clock.now());
     loop {
-        let now = worker.clock.now();
-        if now >= deadline || (now >= last_call && worker.is_quiet()) {
-            worker.datagrams.borrow_mut().close();
-            return Ok(());
+        match departure.step(worker.clock.now(), worker.is_quiet()) {
+            Step::GoOn => {}
+            Step::WindDown => worker.wind_down(),
+            Step::Retire => {
+                let listeners = worker.sockets.borrow().listeners.clone();
+                listeners.iter().for_each(|listener| listener.retire(&worker));
+                continue;
+            }
+            Step::End => {
+                worker.datagrams.borrow_mut().close();
+                return Ok(());
+            }
         }
         select! {
-            () = tokio::time::sleep(DRAIN_CHECK) => {}
+            () = tokio::time::sleep(departure::CHECK) => {}
             failure = worker.failed() => return give_up(&worker, failure),
         }
     }

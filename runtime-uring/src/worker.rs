@@ -94,6 +94,11 @@ impl<C: Cache + 'static> Worker<C> {
         self.engine.borrow().is_quiet()
     }
 
+    /// Starts no lookup any more.
+    pub(crate) fn wind_down(&self) {
+        self.engine.borrow_mut().wind_down();
+    }
+
     /// Starts a task of this worker. If it panics, the worker ends with that panic: tokio alone would keep it to itself.
     pub(crate) fn spawn(self: &Rc<Self>, future: impl Future<Output = ()> + 'static) -> AbortHandle {
         let worker = Rc::clone(self);

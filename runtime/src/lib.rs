@@ -8,6 +8,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`worker`] | starting, watching and stopping a worker |
+//! | [`departure`] | when a worker that was told to end gives up its sockets |
 //! | [`orders`] | a new configuration for a running worker |
 //! | [`turn`] | one turn of a worker, between a Forwarder and a runtime's [`Io`] |
 //! | [`clients`] | clients' TCP connections: who may have one, for how long, holding how much |
@@ -20,6 +21,7 @@ pub mod clients;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod departure;
 pub mod descriptors;
 pub mod listen;
 pub mod orders;
@@ -36,4 +38,4 @@ pub use listen::{BindError, BoundListener, Listeners};
 pub use orders::{InForce, Order, Orders};
 pub use turn::{Engine, Framed, Io, Turn};
 pub use vitals::{Lookout, Vitals};
-pub use worker::{Runtime, StopSignal, WorkerFailure, WorkerHandle, WorkerSetup, WorkerSpec};
+pub use worker::{Runtime, Stop, StopSignal, WorkerFailure, WorkerHandle, WorkerSetup, WorkerSpec};

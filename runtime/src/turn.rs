@@ -205,6 +205,11 @@ impl<C: Cache> Engine<C> {
         self.forwarder.lookups() == 0 && self.clients.is_quiet()
     }
 
+    /// Starts no lookup any more; see [`Forwarder::wind_down`].
+    pub fn wind_down(&mut self) {
+        self.forwarder.wind_down();
+    }
+
     /// Does everything the Forwarder wants done. Returns whether it got to the end.
     fn drain(&mut self, now: Instant, io: &mut impl Io) -> bool {
         for _ in 0..DRAIN_ROUNDS_MAX {

@@ -174,9 +174,16 @@ impl WorkerHandle {
         in_force
     }
 
-    /// Asks it to end: no new TCP connections from now on, lookups in flight are finished, but no later than after `grace`.
+    /// Asks it to end, while others go on serving its addresses: no new queries from now on, lookups in flight are finished, but no
+    /// later than after `grace`.
     pub fn stop(&self, grace: Duration) {
-        self.stop.request(self.clock.now() + grace);
+        self.stop.request(Stop { deadline: self.clock.now() + grace, is_last: false });
+    }
+
+    /// Asks it to end, while nobody else serves its addresses: at a moment when nothing is in flight, if there is one soon (see
+    /// [`departure`](crate::departure)), and no later than after `grace`.
+    pub fn stop_last(&self, grace: Duration) {
+        self.stop.request(Stop { deadline: self.clock.now() + grace, is_last: true });
     }
 
     /// Waits until it has ended, and says how.
@@ -226,40 +233,50 @@ impl fmt::Display for WorkerFailure {
 
 impl std::error::Error for WorkerFailure {}
 
+/// The wish that a worker ends.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Stop {
+    /// By when it must have ended.
+    pub deadline: Instant,
+    /// Nobody else serves its addresses.
+    pub is_last: bool,
+}
+
 /// The wish to stop, from any thread to a worker that may be asleep.
 #[derive(Debug, Default)]
 pub struct StopSignal(Mutex<StopState>);
 
 #[derive(Debug, Default)]
 struct StopState {
-    deadline: Option<Instant>,
+    wish: Option<Stop>,
     sleeper: Option<Waker>,
 }
 
 impl StopSignal {
-    /// Asks the worker to end by `deadline`. A second wish can only shorten the time.
-    pub fn request(&self, deadline: Instant) {
+    /// Asks the worker to end. A second wish can only shorten the time.
+    pub fn request(&self, stop: Stop) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.deadline = Some(state.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        let deadline = state.wish.map_or(stop.deadline, |earlier| earlier.deadline.min(stop.deadline));
+        state.wish = Some(Stop { deadline, ..stop });
         if let Some(sleeper) = state.sleeper.take() {
             sleeper.wake();
         }
     }
 
-    /// The deadline, if the worker is to end.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).deadline
+    /// The wish, if there is one.
+    pub fn wish(&self) -> Option<Stop> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).wish
     }
 
     /// Waits for the wish; one waiter at a time.
-    pub async fn requested(&self) -> Instant {
+    pub async fn requested(&self) -> Stop {
         poll_fn(|context| self.poll_requested(context)).await
     }
 
-    fn poll_requested(&self, context: &mut Context<'_>) -> Poll<Instant> {
+    fn poll_requested(&self, context: &mut Context<'_>) -> Poll<Stop> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.deadline {
-            Some(deadline) => Poll::Ready(deadline),
+        match state.wish {
+            Some(stop) => Poll::Ready(stop),
             None => {
                 state.sleeper = Some(context.waker().clone());
                 Poll::Pending

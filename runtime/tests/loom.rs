@@ -14,7 +14,7 @@ use loom::sync::Mutex;
 use loom::thread;
 use nodens_core::config::Limits;
 use nodens_core::{Config, Instant, ListenerId, Stats};
-use nodens_runtime::{InForce, Order, Orders, StopSignal};
+use nodens_runtime::{InForce, Order, Orders, Stop, StopSignal};
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -57,8 +57,8 @@ fn carry_out(order: Order) -> u16 {
     number
 }
 
-fn at(nanos: u64) -> Instant {
-    Instant::from_nanos(nanos)
+fn by(nanos: u64) -> Stop {
+    Stop { deadline: Instant::from_nanos(nanos), is_last: false }
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_stop_is_seen_beside_an_order_and_the_order_is_answered_either_way() {
         let (orders, stop) = (Arc::new(Orders::default()), Arc::new(StopSignal::default()));
         let (mailbox, wish) = (Arc::clone(&orders), Arc::clone(&stop));
         let worker = thread::spawn(move || block_on(work(&wish, &mailbox)));
-        let stopper = thread::spawn(move || stop.request(at(1)));
+        let stopper = thread::spawn(move || stop.request(by(1)));
         let (order, in_force) = order(1);
         orders.put(order);
         stopper.join().expect("no panic");
@@ -143,14 +143,14 @@ fn a_second_wish_to_stop_only_shortens_the_time() {
         let stop = Arc::new(StopSignal::default());
         let askers = [5, 3].map(|deadline| {
             let stop = Arc::clone(&stop);
-            thread::spawn(move || stop.request(at(deadline)))
+            thread::spawn(move || stop.request(by(deadline)))
         });
         let first = block_on(stop.requested());
-        let then = stop.deadline().expect("somebody asked");
-        assert!(then <= first, "the time was prolonged");
+        let then = stop.wish().expect("somebody asked");
+        assert!(then.deadline <= first.deadline, "the time was prolonged");
         askers.into_iter().for_each(|asker| asker.join().expect("no panic"));
-        assert_eq!(stop.deadline(), Some(at(3)));
-        (first.as_nanos(), then.as_nanos())
+        assert_eq!(stop.wish(), Some(by(3)));
+        (first.deadline.as_nanos(), then.deadline.as_nanos())
     });
     assert_eq!(seen, [(3, 3), (5, 3), (5, 5)]);
 }

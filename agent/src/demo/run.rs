@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nodens_runtime::listen::held_by_others;
+use nodens_runtime::listen::{BindError, LOOKS, held_by_others};
 
 use crate::build_config::{self, Environment, ZoneIds};
 use crate::cli::DemoOptions;
@@ -21,7 +21,7 @@ pub fn run(options: &DemoOptions) -> Result<(), Failure> {
         .map_err(|error| Failure::Other(format!("cannot start the demo's upstream on 127.0.0.1: {error}")))?;
     let listen = SocketAddr::from(([127, 0, 0, 1], options.port));
     // Two demos on one port would each get a part of the questions, and each show half of what was asked.
-    if let Some(held) = held_by_others(&[listen]).first() {
+    if let Some(held) = held_for_long(listen) {
         return Err(Failure::Other(held.to_string()));
     }
     let environment =
@@ -31,12 +31,24 @@ pub fn run(options: &DemoOptions) -> Result<(), Failure> {
     let built =
         build_config::build(&corefile, &environment, &mut ZoneIds::default()).map_err(Failure::Corefile)?;
     let starter = runtimes::choose(built.plan.runtime).map_err(Failure::Usage)?;
-    let service = Service::start(built, &starter, Bare::default())?;
+    let service = Service::start(built, &starter, Bare::default(), None)?;
     if !options.quiet {
         let listen = service.addresses.first().copied().unwrap_or(listen);
         let _ = io::stdout().write_all(format!("{}\n", super::intro(listen)).as_bytes());
     }
     control_runtime()?.block_on(serve(service))
+}
+
+/// Whether somebody serves there, who is not just ending.
+fn held_for_long(listen: SocketAddr) -> Option<BindError> {
+    let (looks, pause) = LOOKS;
+    let mut held = held_by_others(&[listen]).pop();
+    for _ in 1..looks {
+        held.as_ref()?;
+        std::thread::sleep(pause);
+        held = held_by_others(&[listen]).pop();
+    }
+    held
 }
 
 async fn serve(mut service: Service) -> Result<(), Failure> {

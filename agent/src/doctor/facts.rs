@@ -1,5 +1,6 @@
 //! What there is to know about a node, as values: read by `observe`, made up by tests.
 
+pub(super) use crate::sockets::{Listening, Transport};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -67,21 +68,6 @@ pub(super) enum Dummy {
     Unknown,
 }
 
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
-    Udp,
-    Tcp,
-}
-
-impl Transport {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Transport::Udp => "UDP",
-            Transport::Tcp => "TCP",
-        }
-    }
-}
-
 /// A socket that the agent needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -93,19 +79,6 @@ pub(super) struct Wanted {
     pub(super) port: u16,
     /// The agent does not start without it.
     pub(super) is_vital: bool,
-}
-
-/// A socket that somebody has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listening {
-    pub(super) transport: Transport,
-    pub(super) address: SocketAddr,
-    /// Its owner.
-    pub(super) uid: u32,
-    /// The kernel's number of it.
-    pub(super) inode: u64,
-    /// Name and number of the process, if it could be seen.
-    pub(super) process: Option<(String, u32)>,
 }
 
 /// Interface and rules, as the agent would see them.

@@ -13,7 +13,7 @@ use nodens_node::{Node, Part, Wish, icmp, is_anybody_there};
 
 use super::ask::ask;
 use super::facts::{Dummy, Facts, IoUring, Side, Transport, Upstream, Wanted};
-use super::sockets;
+use crate::sockets;
 use crate::build_config::{Environment, Plan, interface_addresses};
 use crate::cli::{DoctorOptions, RunOptions};
 use crate::corefile::ListenAddr;

@@ -61,6 +61,14 @@ pub(super) fn open_as(id: u32) -> io::Result<()> {
     }
 }
 
+/// Runs `open` as the user who opens files and sockets.
+pub(super) fn opening_as<T>(id: u32, open: impl FnOnce() -> T) -> T {
+    let before = setfsuid(id.into());
+    let opened = open();
+    setfsuid(before);
+    opened
+}
+
 /// Keeps these capabilities, in use, and hands none on by itself.
 pub(super) fn keep(set: CapabilitySet) -> io::Result<()> {
     clear_ambient_capability_set()?;

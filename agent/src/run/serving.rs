@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use nodens_core::rng::Rng;
 use nodens_core::{Config, Seed};
 use nodens_node::Report;
+use nodens_runtime::BindError;
+use nodens_runtime::listen::LOOKS;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{sleep, sleep_until};
 
@@ -28,6 +30,7 @@ use crate::loop_check::{self, Check, Found};
 use crate::node::NodeSide;
 use crate::reload::{Loaded, Reloader, pause};
 use crate::service::{Service, entropy};
+use crate::sockets::{self, Transport};
 
 /// What `/ready` waits for.
 const SOCKETS: &str = "sockets";
@@ -61,6 +64,7 @@ enum Wake {
     Template,
     Loops(Vec<Found>),
     Node(Report),
+    Neighbours(Vec<BindError>),
 }
 
 impl<'a> Serving<'a> {
@@ -79,12 +83,13 @@ impl<'a> Serving<'a> {
         Serving { service, built, environment, reloader, watch, started_with, beside, probes, chance }
     }
 
-    /// Serves until it is told to end.
+    /// Serves until it is told to end. `held` are addresses that somebody else served before.
     pub(super) async fn run(
         mut self,
         endpoints: Bound,
         mut signals: Signals,
         options: &RunOptions,
+        held: Vec<BindError>,
         log: &mut AgentLog,
     ) -> Result<(), Failure> {
         let readiness = Arc::new(Readiness::new([SOCKETS]));
@@ -119,7 +124,7 @@ impl<'a> Serving<'a> {
             log.tick(Instant::now());
         }
 
-        self.until_told_to_end(&mut admin, &mut signals, log).await?;
+        self.until_told_to_end(&mut admin, &mut signals, held, log).await?;
         readiness.stop();
         if let Some(node) = &mut self.beside.node {
             let upstreams = forward_on_exit(&self.built.config);
@@ -144,8 +149,10 @@ impl<'a> Serving<'a> {
         &mut self,
         admin: &mut AdminServer,
         signals: &mut Signals,
+        held: Vec<BindError>,
         log: &mut AgentLog,
     ) -> Result<(), Failure> {
+        let mut neighbours = (!held.is_empty()).then(|| tokio::spawn(stay(held, self.service.worker_count())));
         let mut look_at = self.next_look();
         let mut checking = self.check_for_loops();
         let mut fill_in_at = self.beside.template.is_some().then(|| Instant::now() + TEMPLATE_PERIOD);
@@ -158,6 +165,7 @@ impl<'a> Serving<'a> {
                     () = reached(fill_in_at) => Wake::Template,
                     found = finished(&mut checking) => Wake::Loops(found),
                     report = found_on_the_node(&mut self.beside.node) => Wake::Node(report),
+                    found = finished(&mut neighbours) => Wake::Neighbours(found),
                 }
             };
             let reloaded = match tend(&mut self.service, log, wake).await? {
@@ -183,6 +191,18 @@ impl<'a> Serving<'a> {
                 }
                 Wake::Node(report) => {
                     NodeSide::tell(report, log);
+                    false
+                }
+                Wake::Neighbours(found) => {
+                    for neighbour in found {
+                        let text = format_args!(
+                            "another process already serves {} and shares its queries; if that is not a takeover, stop it \
+                             (`{}` names it)",
+                            neighbour.address,
+                            neighbour.who_holds_it()
+                        );
+                        log.say(Level::Warning, text);
+                    }
                     false
                 }
             };
@@ -332,11 +352,24 @@ fn needs_restart(
     changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()
 }
 
-async fn finished(checking: &mut Option<JoinHandle<Vec<Found>>>) -> Vec<Found> {
+async fn finished<T>(checking: &mut Option<JoinHandle<Vec<T>>>) -> Vec<T> {
     let Some(check) = checking else { return pending().await };
     let found = check.await.unwrap_or_default();
     *checking = None;
     found
+}
+
+/// Which of those who held our addresses before we bound them are no ending processes, but go on beside our `own` sockets.
+async fn stay(mut held: Vec<BindError>, own: usize) -> Vec<BindError> {
+    let (looks, pause) = LOOKS;
+    for _ in 1..looks {
+        sleep(pause).await;
+        held.retain(|one| {
+            let transport = if one.transport == Transport::Udp.name() { Transport::Udp } else { Transport::Tcp };
+            !sockets::shared(transport, &[one.address], own).is_empty()
+        });
+    }
+    held
 }
 
 async fn found_on_the_node(node: &mut Option<&mut NodeSide>) -> Report {

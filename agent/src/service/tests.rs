@@ -53,7 +53,7 @@ fn two_workers(
     let built =
         build(&corefile, &Environment::of_this_machine(), &mut ZoneIds::default()).expect("can be served");
     let starter = Starter { name: "uring", reason: String::new(), start };
-    (Service::start(built.clone(), &starter, Bare::default()).expect("started"), built)
+    (Service::start(built.clone(), &starter, Bare::default(), None).expect("started"), built)
 }
 
 fn reconfigure(service: &mut Service, built: Built) -> Result<Vec<String>, StartError> {
@@ -61,9 +61,9 @@ fn reconfigure(service: &mut Service, built: Built) -> Result<Vec<String>, Start
     control.block_on(service.reconfigure(built))
 }
 
-fn stop(service: &Service) {
+fn stop(service: &mut Service) {
     service.stop();
-    while !service.is_stopped() {
+    while !service.tend_stop() {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -124,7 +124,7 @@ fn a_worker_that_is_late_with_a_configuration_is_told_and_waited_for() {
     assert!(service.tend_orders().is_empty(), "it has taken it");
     assert!(service.open_orders.is_empty());
     assert!(!Arc::ptr_eq(&before, &shown(&service)), "its new counters are the ones that are shown");
-    stop(&service);
+    stop(&mut service);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_worker_that_refuses_a_configuration_that_others_take_is_told() {
     let told = reconfigure(&mut service, built).expect("worker 0 took it");
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].starts_with("worker 1 cannot serve the new configuration"), "{told:?}");
-    stop(&service);
+    stop(&mut service);
 }
 
 #[test]
@@ -164,5 +164,5 @@ fn f12_a_ring_that_fails_moves_its_worker_alone() {
     let metrics = service.figures.render();
     assert!(metrics.contains("nodens_runtime{name=\"tokio\"} 1\n"), "{metrics}");
     assert!(metrics.contains("nodens_runtime{name=\"uring\"} 1\n"), "the sound one is where it was");
-    stop(&service);
+    stop(&mut service);
 }

@@ -138,7 +138,8 @@ impl<C: Cache> Forwarder<C> {
             self.stats.all_down.add(1);
             return Answered::Now(respond(Rcode::SERVFAIL, Some(EDE_NO_REACHABLE_AUTHORITY), frame, out));
         }
-        if too_many_waiters || self.lookups.len() >= limits.lookups_max as usize {
+        let too_many_lookups = self.lookups.len() >= limits.lookups_max as usize;
+        if too_many_waiters || too_many_lookups || self.is_winding_down {
             mark(Mark::LookupShed);
             return self.shed(frame, out);
         }

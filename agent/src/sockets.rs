@@ -3,26 +3,68 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::facts::{Listening, Transport};
+/// What a socket carries.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Udp,
+    Tcp,
+}
+
+impl Transport {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+        }
+    }
+
+    /// Its lists, of either family.
+    const fn lists(self) -> [&'static str; 2] {
+        match self {
+            Transport::Udp => ["udp", "udp6"],
+            Transport::Tcp => ["tcp", "tcp6"],
+        }
+    }
+}
+
+/// A socket that somebody has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listening {
+    pub(crate) transport: Transport,
+    pub(crate) address: SocketAddr,
+    /// Its owner.
+    pub(crate) uid: u32,
+    /// The kernel's number of it.
+    pub(crate) inode: u64,
+    /// Name and number of the process, if it could be seen.
+    pub(crate) process: Option<(String, u32)>,
+}
 
 /// States in these lists: TCP that listens, UDP that is connected to nobody.
 const LISTEN: &str = "0A";
 const UNCONNECTED: &str = "07";
 
 /// All of this thread's network namespace.
-pub(super) fn listening() -> Vec<Listening> {
-    let lists = [
-        ("tcp", Transport::Tcp),
-        ("tcp6", Transport::Tcp),
-        ("udp", Transport::Udp),
-        ("udp6", Transport::Udp),
-    ];
+pub(crate) fn listening() -> Vec<Listening> {
+    [Transport::Tcp, Transport::Udp].into_iter().flat_map(listening_over).collect()
+}
+
+/// Those of one kind. A list that cannot be read is an empty one.
+fn listening_over(transport: Transport) -> Vec<Listening> {
     let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
-    lists.into_iter().flat_map(|(name, transport)| parse(&read(name), transport)).collect()
+    transport.lists().into_iter().flat_map(|name| parse(&read(name), transport)).collect()
+}
+
+/// Those of `addresses` on which more sockets listen than our `own`: another agent shares them. Whether one is there before ours
+/// are bound the kernel tells by refusing to bind alone (`nodens_runtime::listen`).
+pub(crate) fn shared(transport: Transport, addresses: &[SocketAddr], own: usize) -> Vec<SocketAddr> {
+    let all = listening_over(transport);
+    let count = |address: &SocketAddr| all.iter().filter(|socket| socket.address == *address).count();
+    addresses.iter().copied().filter(|address| count(address) > own).collect()
 }
 
 /// Finds the processes of these sockets. Others' are seen by root only, and in a container with the host's processes.
-pub(super) fn name_processes(sockets: &mut [Listening]) {
+pub(crate) fn name_processes(sockets: &mut [Listening]) {
     if sockets.is_empty() {
         return;
     }
@@ -80,6 +122,7 @@ fn ip(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nodens_runtime::socket::{retire_udp_listener, udp_listener};
 
     #[test]
     fn both_families_are_read_and_connections_are_not_listeners() {
@@ -103,5 +146,23 @@ mod tests {
         name_processes(&mut all);
         assert_eq!(all.len(), 1, "{all:?}");
         assert_eq!(all[0].process.as_ref().map(|(_, id)| *id), Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_socket_beside_our_own_is_seen_until_it_is_retired_or_closed() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let ours = udp_listener(any.parse().expect("an address")).expect("loopback can be bound");
+            let address = ours.local_addr().expect("bound");
+            let is_shared = || !shared(Transport::Udp, &[address], 1).is_empty();
+            assert!(!is_shared());
+            let theirs = udp_listener(address).expect("shared");
+            assert!(is_shared());
+            retire_udp_listener(&theirs).expect("retired");
+            assert!(!is_shared());
+            let other = udp_listener(address).expect("shared");
+            assert!(is_shared());
+            drop(other);
+            assert!(!is_shared());
+        }
     }
 }
