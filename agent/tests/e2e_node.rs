@@ -287,7 +287,7 @@ fn a_dead_agent_costs_glibc_one_round_trip_with_the_mask_and_a_second_without_th
     // The kernel takes a moment to close what a killed process had in its ring.
     let killed = Instant::now();
     eventually("the kernel refuses", PATIENCE, || {
-        let asked = ask(&world.pod, ADDRESS, 53, Duration::from_millis(20));
+        let asked = ask(&world.pod, ADDRESS, 53, Duration::from_millis(1));
         asked.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused).then_some(())
     });
     let closed = killed.elapsed();

@@ -5,6 +5,10 @@
 //! through send slots. A turn collects all it wants and [`submit`](Datagrams::submit)s it in one entry into the kernel,
 //! which also brings what has arrived in the meantime.
 //!
+//! Sockets are not registered with the ring. That would save looking up a descriptor for each request, which is not to be told from the
+//! noise in what an answer costs; but the kernel lets go of registered sockets only 30 to 50 ms after their process was killed,
+//! and until then takes queries for the dead. Of others it lets go after 5 ms.
+//!
 //! # What the kernel holds, and how it is got back
 //!
 //! Requests refer to our memory: the shared buffers, a slot per send. It must not be freed, nor touched by us, while a request
@@ -23,7 +27,7 @@ use crate::address::{CONTROL_LEN, NAME_LEN, read_name, read_packet_info};
 use crate::buffers::{self, Buffer, Buffers};
 use crate::ring::{ENTER_GETEVENTS, RingError, datagram_ring, restrict_and_enable};
 use crate::slots::Slots;
-use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::libc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -32,14 +36,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// How long a closing ring waits for its requests. Cancelling what waits for a datagram takes microseconds.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
-/// Listeners the ring has places for: addresses of a node, and those that came and went within seconds.
-const PLACES: u16 = 256;
+/// Listeners that can be told apart, of which those that came and went within seconds take some too.
+const PLACES: u16 = u16::MAX;
 /// Entries into the kernel per submit: one, and a few more for receives that ended in the meantime.
 const ENTERS_MAX: usize = 4;
 
@@ -88,6 +93,8 @@ pub(crate) struct Datagrams {
     /// Closed, but perhaps named by a request that is not submitted yet: were they closed for good, another socket could get the
     /// number.
     closed: Vec<UdpSocket>,
+    /// The same of listeners.
+    left: Vec<Rc<dyn AsFd>>,
     closing: bool,
     failure: Option<RingError>,
     /// Answers that the kernel did not take, since the last [`take_send_failures`](Self::take_send_failures).
@@ -104,9 +111,10 @@ struct Lent {
 }
 
 /// A place for a listener.
-#[derive(Copy, Clone, Debug)]
 struct Place {
     id: ListenerId,
+    /// Until it is removed.
+    socket: Option<Rc<dyn AsFd>>,
     is_wildcard: bool,
     state: PlaceState,
 }
@@ -128,10 +136,6 @@ impl Datagrams {
         // SAFETY: `lent` goes with the ring from here on, and `drop` frees it only when nothing is pending.
         unsafe { lent.buffers.register(&ring.submitter()) }
             .map_err(|e| RingError::new("register receive buffers", e))?;
-        // Saves looking up the descriptor for every datagram.
-        ring.submitter()
-            .register_files_sparse(u32::from(PLACES))
-            .map_err(|e| RingError::new("register places for sockets", e))?;
         let signal = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map_err(|e| RingError::new("create its eventfd", e.into()))?;
         ring.submitter()
@@ -148,6 +152,7 @@ impl Datagrams {
             listeners: vec![],
             unarmed: vec![],
             closed: vec![],
+            left: vec![],
             closing: false,
             failure: None,
             send_failures: 0,
@@ -159,7 +164,7 @@ impl Datagrams {
     pub(crate) fn add_listener(
         &mut self,
         id: ListenerId,
-        socket: BorrowedFd<'_>,
+        socket: Rc<dyn AsFd>,
         is_wildcard: bool,
     ) -> Result<u16, RingError> {
         let free = self.listeners.iter().position(|place| place.state == PlaceState::Free);
@@ -167,11 +172,7 @@ impl Datagrams {
         if place == PLACES {
             return Err(RingError::from_code("find a place for another listener", libc::ENOSPC));
         }
-        self.ring
-            .submitter()
-            .register_files_update(u32::from(place), &[socket.as_raw_fd()])
-            .map_err(|e| RingError::new("register a socket", e))?;
-        let served = Place { id, is_wildcard, state: PlaceState::Served };
+        let served = Place { id, socket: Some(socket), is_wildcard, state: PlaceState::Served };
         match free {
             Some(at) => self.listeners[at] = served,
             None => self.listeners.push(served),
@@ -182,11 +183,9 @@ impl Datagrams {
 
     /// Receives and sends no more on a listener.
     pub(crate) fn remove_listener(&mut self, place: u16) {
-        // What was sent from it leaves before.
-        self.enter(0);
         let listener = &mut self.listeners[usize::from(place)];
-        // It fails only where there is no such place.
-        let _ = self.ring.submitter().register_files_update(u32::from(place), &[-1]);
+        // What was sent from it may not be submitted yet.
+        self.left.extend(listener.socket.take());
         if let Some(at) = self.unarmed.iter().position(|unarmed| *unarmed == place) {
             self.unarmed.swap_remove(at);
             listener.state = PlaceState::Free;
@@ -275,8 +274,9 @@ impl Datagrams {
         };
         // Nonblocking: what the socket does not take at once is dropped, instead of keeping the slot.
         let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
-        let send = opcode::SendMsg::new(Fixed(u32::from(place)), header).flags(flags).build();
-        if !self.push(&send.user_data(Token::Send(slot).to_bits())) {
+        let send = self.listeners[usize::from(place)].fd().map(|fd| opcode::SendMsg::new(fd, header));
+        let send = send.map(|send| send.flags(flags).build().user_data(Token::Send(slot).to_bits()));
+        if !send.is_some_and(|send| self.push(&send)) {
             // SAFETY: the send was not submitted.
             unsafe { self.lent.slots.release(slot) };
             self.send_failures += 1;
@@ -324,6 +324,7 @@ impl Datagrams {
         }
         if self.ring.submission().is_empty() {
             self.closed.clear();
+            self.left.clear();
         }
         self.failure.take().map_or(Ok(()), Err)
     }
@@ -361,10 +362,6 @@ impl Datagrams {
                 }
             }
         }
-        // The kernel lets go of what a ring holds some 50 ms after the ring is closed. The next agent wants these ports sooner.
-        let nothing = vec![-1; self.listeners.len()];
-        // Fails if there is none.
-        let _ = self.ring.submitter().register_files_update(0, &nothing);
         self.pending == 0
     }
 
@@ -372,9 +369,11 @@ impl Datagrams {
         // Without a buffer a receive would end at once.
         while !self.closing && self.lent.buffers.any_left() {
             let Some(place) = self.unarmed.pop() else { return };
-            let is_wildcard = self.listeners[usize::from(place)].is_wildcard;
-            let shape: *const _ = &raw const self.lent.shapes[usize::from(is_wildcard)];
-            let receive = opcode::RecvMsgMulti::new(Fixed(u32::from(place)), shape, buffers::GROUP).build();
+            let listener = &self.listeners[usize::from(place)];
+            let shape: *const _ = &raw const self.lent.shapes[usize::from(listener.is_wildcard)];
+            // A place whose socket is gone is not among these.
+            let Some(fd) = listener.fd() else { continue };
+            let receive = opcode::RecvMsgMulti::new(fd, shape, buffers::GROUP).build();
             if !self.push(&receive.user_data(Token::Listener(place).to_bits())) {
                 self.unarmed.push(place);
                 return;
@@ -382,8 +381,8 @@ impl Datagrams {
         }
     }
 
-    /// Queues a request, entering the kernel first if the queue is full. Every request refers to registered sockets or to `closed`'s
-    /// and open ones, and to memory in `lent`, if any.
+    /// Queues a request, entering the kernel first if the queue is full. Every request refers to sockets that are open or in `closed` or
+    /// `left`, and to memory in `lent`, if any.
     fn push(&mut self, request: &squeue::Entry) -> bool {
         if self.ring.submission().is_full() {
             self.enter(0);
@@ -477,6 +476,12 @@ impl Datagrams {
                 Token::Path(_) | Token::Cancel => {}
             }
         }
+    }
+}
+
+impl Place {
+    fn fd(&self) -> Option<Fd> {
+        self.socket.as_ref().map(|socket| Fd(socket.as_fd().as_raw_fd()))
     }
 }
 

@@ -13,7 +13,6 @@ use nodens_runtime::{BoundListener, Orders};
 use std::cell::Cell;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(6);
 #[derive(Clone)]
 pub(crate) struct Listener {
     pub(crate) id: ListenerId,
-    /// The datagram socket's place in the ring.
+    /// The datagram socket's place with the ring.
     pub(crate) place: u16,
     datagrams: Rc<UdpSocket>,
     streams: Rc<TcpListener>,
@@ -78,8 +77,8 @@ fn open<C: Cache + 'static>(
 ) -> io::Result<(Listener, tokio_uring::net::TcpListener)> {
     let (id, is_wildcard) = (bound.id, bound.is_wildcard());
     let streams = tokio_uring::net::TcpListener::from_std(bound.tcp.try_clone()?);
-    let place = worker.datagrams.borrow_mut().add_listener(id, bound.udp.as_fd(), is_wildcard)?;
     let (datagrams, retired) = (Rc::new(bound.udp), Rc::new(Cell::new(false)));
+    let place = worker.datagrams.borrow_mut().add_listener(id, Rc::clone(&datagrams) as _, is_wildcard)?;
     Ok((Listener { id, place, datagrams, streams: Rc::new(bound.tcp), retired }, streams))
 }
 

@@ -9,8 +9,8 @@ use crate::ring::{DATAGRAM_OPCODES, RingError, STREAM_OPCODES, stream_runtime};
 use io_uring::{IoUring, Probe};
 use nix::libc;
 use nodens_core::{Duration, ListenerId, Path};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
+use std::rc::Rc;
 use std::time::Instant;
 use std::{fmt, fs, io, thread};
 
@@ -46,7 +46,7 @@ fn try_datagrams() -> Result<(), RingError> {
     let ((client, listener), (upstream, path_socket)) = (pair()?, pair()?);
     let path = Path { slot: 0, generation: 0 };
     let mut ring = Datagrams::new()?;
-    ring.add_listener(ListenerId(0), listener.as_fd(), false)?;
+    ring.add_listener(ListenerId(0), Rc::new(listener), false)?;
     ring.receive(path, &path_socket);
     ring.submit()?;
     let deadline = Instant::now() + PATIENCE;

@@ -14,9 +14,6 @@ const COMPLETIONS: u32 = 2048;
 /// IORING_ENTER_GETEVENTS, which the io-uring crate keeps to itself.
 pub(crate) const ENTER_GETEVENTS: u32 = 1;
 
-/// IORING_REGISTER_FILES_UPDATE: listeners come and go.
-const REGISTER_FILES_UPDATE: u8 = 6;
-
 /// A ring failed while a worker ran. The worker ends, and can be started again on another runtime.
 ///
 /// It is inside of the [`io::Error`] that comes out of the worker; [`ring_error`] finds it.
@@ -80,11 +77,9 @@ pub(crate) fn datagram_ring() -> io::Result<IoUring> {
 /// Limits the ring for good to what we use it for: whoever gets hold of it can open, read or connect nothing. A kernel without
 /// restrictions serves as well.
 pub(crate) fn restrict_and_enable(ring: &IoUring) -> io::Result<()> {
-    let flags = squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT;
     let mut rules: Vec<Restriction> =
         DATAGRAM_OPCODES.iter().map(|code| Restriction::sqe_op(*code)).collect();
-    rules.push(Restriction::sqe_flags_allowed(flags.bits()));
-    rules.push(Restriction::register_op(REGISTER_FILES_UPDATE));
+    rules.push(Restriction::sqe_flags_allowed(squeue::Flags::BUFFER_SELECT.bits()));
     let _ = ring.submitter().register_restrictions(&mut rules);
     ring.submitter().register_enable_rings()
 }

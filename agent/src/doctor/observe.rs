@@ -13,7 +13,6 @@ use nodens_node::{Node, Part, Wish, icmp, is_anybody_there};
 
 use super::ask::ask;
 use super::facts::{Dummy, Facts, IoUring, Side, Transport, Upstream, Wanted};
-use crate::sockets;
 use crate::build_config::{Environment, Plan, interface_addresses};
 use crate::cli::{DoctorOptions, RunOptions};
 use crate::corefile::ListenAddr;
@@ -21,6 +20,7 @@ use crate::corefile::config::RuntimeChoice;
 use crate::node::desired;
 use crate::run::{Failure, control_runtime, load};
 use crate::service::entropy;
+use crate::sockets;
 
 /// The address that is looked at if none is named: the one that node-local DNS has everywhere.
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 20, 10));

@@ -152,7 +152,8 @@ impl<'a> Serving<'a> {
         held: Vec<BindError>,
         log: &mut AgentLog,
     ) -> Result<(), Failure> {
-        let mut neighbours = (!held.is_empty()).then(|| tokio::spawn(stay(held, self.service.worker_count())));
+        let mut neighbours =
+            (!held.is_empty()).then(|| tokio::spawn(stay(held, self.service.worker_count())));
         let mut look_at = self.next_look();
         let mut checking = self.check_for_loops();
         let mut fill_in_at = self.beside.template.is_some().then(|| Instant::now() + TEMPLATE_PERIOD);
@@ -365,7 +366,8 @@ async fn stay(mut held: Vec<BindError>, own: usize) -> Vec<BindError> {
     for _ in 1..looks {
         sleep(pause).await;
         held.retain(|one| {
-            let transport = if one.transport == Transport::Udp.name() { Transport::Udp } else { Transport::Tcp };
+            let transport =
+                if one.transport == Transport::Udp.name() { Transport::Udp } else { Transport::Tcp };
             !sockets::shared(transport, &[one.address], own).is_empty()
         });
     }

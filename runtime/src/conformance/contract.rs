@@ -6,6 +6,7 @@
 use super::bench::PATIENCE;
 use super::harness::{Running, forwarding_to, start, start_with};
 use crate::clients::ClientLimits;
+use crate::departure::QUIET_PATIENCE;
 use crate::worker::{Runtime, WorkerFailure};
 use nodens_core::cache::{AnswerRef, Cache, Entry, InsertRules, Inserted, Key};
 use nodens_core::hash::HashKeys;
@@ -94,6 +95,50 @@ pub fn stopping_finishes_what_is_in_flight_and_refuses_the_rest<R: Runtime>() {
     assert!(tcp.recv_framed(PATIENCE).is_some(), "the old ones are answered");
     server.stop(PATIENCE);
     assert!(began.elapsed() < PATIENCE / 2, "it ends once nothing is in flight: {:?}", began.elapsed());
+}
+
+/// One worker, a name in its cache, and a query whose answer takes `delay`.
+fn one_with_a_query_in_flight<R: Runtime>(delay: Duration) -> (Running, Upstream, UdpClient) {
+    let upstream = Upstream::start(move |query: &Received| {
+        let answer = Action::Send(address(query).bytes());
+        if query.qname.starts_with("slow") { vec![Action::Delay(delay), answer] } else { vec![answer] }
+    });
+    let cache = Arc::new(nodens_cache::SharedCache::new(1 << 20, &Seed([1; 32])));
+    let here = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server =
+        start_with::<R, _>(forwarding_to(upstream.addr()), cache, here, 1, ClientLimits::per_worker(1));
+    assert!(ask_udp(server.addr, &question("known.example.")).is_some());
+    let client = UdpClient::new();
+    client.send(server.addr, &question("slow.example."));
+    assert!(upstream.wait_for_count(2, PATIENCE));
+    (server, upstream, client)
+}
+
+pub fn the_last_worker_serves_until_nothing_is_in_flight<R: Runtime>() {
+    let (server, _upstream, client) = one_with_a_query_in_flight::<R>(QUIET_PATIENCE / 2);
+    server.workers[0].stop_last(PATIENCE);
+    assert!(ask_udp(server.addr, &question("new.example.")).is_some(), "nobody else could answer it");
+    assert!(client.recv(PATIENCE).is_some());
+    assert!(server.wait_until(|server| server.workers[0].is_finished()));
+    assert!(is_refused(server.addr));
+    server.stop(SHORT);
+}
+
+pub fn a_last_worker_that_is_busy_winds_down_and_refuses_in_the_end<R: Runtime>() {
+    let (server, _upstream, client) = one_with_a_query_in_flight::<R>(Duration::from_secs(1));
+    server.workers[0].stop_last(PATIENCE);
+    let began = std::time::Instant::now();
+    let rcode = |name: &str| {
+        let reply = UdpClient::new().ask(server.addr, &question(name), SHORT)?;
+        Some(reply.rcode)
+    };
+    let sheds = |_: &Running| rcode(&format!("n{}.example.", began.elapsed().as_nanos())) == Some(2);
+    assert!(server.wait_until(sheds), "no lookup is started any more");
+    assert_eq!(rcode("known.example."), Some(0), "what is in the cache is answered");
+    assert!(server.wait_until(|server| is_refused(server.addr)), "it does not serve on for ever");
+    assert!(client.recv(PATIENCE).is_some(), "what is in flight is answered");
+    server.stop(PATIENCE);
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
 }
 
 /// Whether a datagram comes back as an ICMP error: no socket takes it any more.

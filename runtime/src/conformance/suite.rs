@@ -281,6 +281,8 @@ macro_rules! conformance_suite {
             a_query_event_comes_out_of_the_channel,
             sockets_to_upstreams_are_closed_in_the_end,
             stopping_finishes_what_is_in_flight_and_refuses_the_rest,
+            the_last_worker_serves_until_nothing_is_in_flight,
+            a_last_worker_that_is_busy_winds_down_and_refuses_in_the_end,
             stopping_does_not_wait_beyond_its_deadline,
             a_panic_ends_the_worker_and_comes_out_of_join,
         }
