@@ -15,4 +15,5 @@ pub mod run;
 pub mod runtimes;
 pub mod service;
 mod sockets;
+mod takeover;
 pub mod template;

@@ -107,6 +107,8 @@ pub struct Bare {
 pub struct SteppedDown {
     /// For the threads that need nothing.
     pub bare: Bare,
+    /// Who owns sockets.
+    pub user: u32,
     /// Programs of iptables are started later.
     pub iptables: bool,
     /// Who is who now, for the log.
@@ -123,6 +125,7 @@ pub fn step_down(needs: &Needs) -> SteppedDown {
             let kept = format!("privileges: cannot be looked at, and stay as they are: {error}");
             return SteppedDown {
                 bare: Bare::default(),
+                user: 0,
                 iptables: needs.iptables,
                 kept,
                 complaints: Vec::new(),
@@ -152,7 +155,11 @@ pub fn step_down(needs: &Needs) -> SteppedDown {
     changed.unwrap_or_else(|error| failed("become another user", error));
     thread::keep(keep).unwrap_or_else(|error| failed("give up capabilities", error));
     thread::no_new_privileges().unwrap_or_else(|error| failed("set no_new_privs", error));
-    SteppedDown { bare, iptables: needs.iptables, kept: said(change, keep, standing), complaints }
+    let user = match change {
+        Change::Nobody => standing.uid,
+        Change::All(uid) | Change::AllButControl(uid) => uid,
+    };
+    SteppedDown { bare, user, iptables: needs.iptables, kept: said(change, keep, standing), complaints }
 }
 
 /// Opens sockets for the user who will own all of them, before that change is made.

@@ -35,6 +35,7 @@ use crate::privilege::{self, Needs, SteppedDown};
 use crate::reload::{Loaded, Reloader};
 use crate::runtimes;
 use crate::service::{Service, StartError};
+use crate::takeover;
 use crate::template::Template;
 use claim::Claim;
 use filler::Filler;
@@ -116,7 +117,7 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
     // Before the Corefile: `bind` may name the interface.
     let mut node = control.block_on(NodeSide::begin(options, &mut log));
     let threads = Threads { control: &control, privileges: &privileges };
-    let beside = Beside { template, node: node.as_mut(), setup_metrics: None };
+    let beside = Beside { template, node: node.as_mut(), setup_metrics: None, heirs: None };
     let served = serve(options, &environment, threads, signals, claim, beside, &mut log);
     // However it ended, the node is not left with what nobody uses.
     if let Some(node) = node {
@@ -182,7 +183,9 @@ fn serve(
             Err(error) => log.say(Level::Warning, format_args!("{error}, with -metrics-listen-address")),
         }
     }
-    let service = Service::start(built.clone(), &starter, bare, claimed)?;
+    let listeners = claimed.map_or_else(|| Service::bind(&plan), Ok)?;
+    let for_others = listeners.share_udp();
+    let service = Service::start(built.clone(), listeners, &starter, bare)?;
     if options.sandbox {
         let (level, line) = sandbox(service.runtime, privileges.iptables);
         log.say(level, line);
@@ -202,8 +205,19 @@ fn serve(
         // The only one who ever sets it.
         let _ = service.figures.node.set(node.figures());
     }
+    let heirs = {
+        let _in_control = control.enter();
+        for_others.and_then(|sockets| takeover::begin(sockets, privileges.user))
+    };
+    beside.heirs = heirs.inspect_err(|error| log.say(Level::Warning, no_takeover(error))).ok();
     let serving = Serving::new(service, built, *environment, reloader, watch, nodens, beside);
     control.block_on(serving.run(endpoints, signals, options, held, log))
+}
+
+fn no_takeover(error: &io::Error) -> String {
+    format!(
+        "other agents on this node cannot take over from this one if it is killed ({error}); DNS is served all the same"
+    )
 }
 
 /// Filters system calls: every thread there is runs now, and those that come inherit it. Whatever stands in the way

@@ -105,19 +105,22 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl Service {
-    /// Binds every socket that is not in `bound`, then starts every worker. Once it returns, queries are answered.
+    /// Binds every socket.
+    pub fn bind(plan: &Plan) -> Result<Listeners, StartError> {
+        Listeners::bind(&plan.listeners, plan.workers).map_err(StartError::Bind)
+    }
+
+    /// Starts every worker. Once it returns, queries are answered.
     pub fn start(
         built: Built,
+        listeners: Listeners,
         starter: &Starter,
         bare: Bare,
-        bound: Option<Listeners>,
     ) -> Result<Service, StartError> {
         let Built { mut config, plan, .. } = built;
         let nofile =
             raise_nofile().map_err(|error| StartError::System("cannot read RLIMIT_NOFILE", error))?;
         limit_paths(&mut config, &plan, nofile)?;
-        let listeners = bound.map_or_else(|| Listeners::bind(&plan.listeners, plan.workers), Ok);
-        let listeners = listeners.map_err(StartError::Bind)?;
         let addresses = listeners.addresses().to_vec();
         let mut chance =
             Rng::new(&entropy().map_err(|error| StartError::System("cannot read /dev/urandom", error))?);

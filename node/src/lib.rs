@@ -20,7 +20,7 @@
 //! | [`icmp`] | the kernel's limit on ICMP errors |
 //! | [`node`] | the executor: look, plan, carry out, look again |
 //! | [`events`], [`keeper`] | what others do to the node, and putting it right |
-//! | [`presence`] | two agents on one node |
+//! | [`presence`], [`names`] | two agents on one node |
 //!
 //! It knows nothing of DNS but the number of its port, and nothing of the agent.
 #![forbid(unsafe_code)]
@@ -30,6 +30,7 @@ pub mod events;
 pub mod icmp;
 pub mod keeper;
 pub mod link;
+pub mod names;
 mod netlink;
 pub mod node;
 pub mod observed;

@@ -36,7 +36,9 @@ pub const PATHS_COMFORTABLE: u32 = 1000;
 
 /// What is not for upstreams.
 fn own(workers: u64, listeners: usize) -> u64 {
-    DESCRIPTORS_RESERVED + CONNECTIONS_MAX as u64 + 2 * workers * listeners as u64
+    // Of each address a worker has one socket for datagrams and one for connections; the former's second descriptor is for another agent,
+    // which hands over as many.
+    DESCRIPTORS_RESERVED + CONNECTIONS_MAX as u64 + 4 * workers * listeners as u64
 }
 
 #[cfg(test)]
@@ -45,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_rest_is_divided_among_workers() {
-        assert_eq!(paths_per_worker(65_536, 4, 3), (65_536 - 128 - 1024 - 24) / 4);
+        assert_eq!(paths_per_worker(65_536, 4, 3), (65_536 - 128 - 1024 - 48) / 4);
         assert_eq!(paths_per_worker(1024, 1, 1), 0);
         assert_eq!(paths_per_worker(u64::MAX, 1, 1), u32::MAX);
         for (workers, listeners) in [(1, 1), (4, 3), (256, 40)] {

@@ -74,6 +74,11 @@ impl Listeners {
         &self.addresses
     }
 
+    /// Further descriptors of all sockets for datagrams.
+    pub fn share_udp(&self) -> io::Result<Vec<UdpSocket>> {
+        self.workers.iter().flatten().map(|listener| listener.udp.try_clone()).collect()
+    }
+
     /// The sockets, worker by worker.
     pub fn into_workers(self) -> Vec<Vec<BoundListener>> {
         self.workers

@@ -62,6 +62,15 @@ pub struct Tally {
 impl Load {
     /// Begins to ask `server`, from the network namespace of the calling thread.
     pub fn start(server: SocketAddr, per_second: u32) -> Load {
+        Load::begin(server, per_second, true)
+    }
+
+    /// The same without new names: what is lost then was in no forwarder's hands.
+    pub fn start_known(server: SocketAddr, per_second: u32) -> Load {
+        Load::begin(server, per_second, false)
+    }
+
+    fn begin(server: SocketAddr, per_second: u32, with_new: bool) -> Load {
         let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = || {
             let socket = UdpSocket::bind(any).and_then(|socket| socket.connect(server).map(|()| socket));
@@ -74,7 +83,7 @@ impl Load {
         let is_over = Arc::new(AtomicBool::new(false));
         let sender = {
             let (sockets, asked, is_over) = (sockets.clone(), asked.clone(), is_over.clone());
-            thread::spawn(move || send(&sockets, &asked, &is_over, per_second))
+            thread::spawn(move || send(&sockets, &asked, &is_over, per_second, with_new))
         };
         let receiver = {
             let (asked, is_over) = (asked.clone(), is_over.clone());
@@ -124,7 +133,13 @@ fn tally(asked: &[Asked]) -> Tally {
     tally
 }
 
-fn send(sockets: &[UdpSocket], asked: &Mutex<Vec<Asked>>, is_over: &AtomicBool, per_second: u32) {
+fn send(
+    sockets: &[UdpSocket],
+    asked: &Mutex<Vec<Asked>>,
+    is_over: &AtomicBool,
+    per_second: u32,
+    with_new: bool,
+) {
     let (mut due, gap) = (Instant::now(), Duration::from_secs(1) / per_second);
     for n in 0_u32.. {
         thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -134,8 +149,8 @@ fn send(sockets: &[UdpSocket], asked: &Mutex<Vec<Asked>>, is_over: &AtomicBool, 
             return;
         }
         let id = u16::try_from(n as usize / SOCKETS).expect("no more questions than IDs");
-        let name =
-            if n.is_multiple_of(4) { format!("u{n}.example.") } else { format!("n{}.example.", n % NAMES) };
+        let is_new = with_new && n.is_multiple_of(4);
+        let name = if is_new { format!("u{n}.example.") } else { format!("n{}.example.", n % NAMES) };
         let (socket, query) = (&sockets[n as usize % SOCKETS], Query::new(&name, "A").id(id).bytes());
         lock(asked).push(Asked { at: Instant::now(), answered: None });
         // The first error may be that of an earlier one, sent back by the network. The second is ours: lost.

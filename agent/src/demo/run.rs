@@ -31,7 +31,8 @@ pub fn run(options: &DemoOptions) -> Result<(), Failure> {
     let built =
         build_config::build(&corefile, &environment, &mut ZoneIds::default()).map_err(Failure::Corefile)?;
     let starter = runtimes::choose(built.plan.runtime).map_err(Failure::Usage)?;
-    let service = Service::start(built, &starter, Bare::default(), None)?;
+    let listeners = Service::bind(&built.plan)?;
+    let service = Service::start(built, listeners, &starter, Bare::default())?;
     if !options.quiet {
         let listen = service.addresses.first().copied().unwrap_or(listen);
         let _ = io::stdout().write_all(format!("{}\n", super::intro(listen)).as_bytes());

@@ -15,6 +15,7 @@ use nodens_core::{Config, Seed};
 use nodens_node::Report;
 use nodens_runtime::BindError;
 use nodens_runtime::listen::LOOKS;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{sleep, sleep_until};
 
@@ -54,6 +55,8 @@ pub(super) struct Beside<'a> {
     pub(super) node: Option<&'a mut NodeSide>,
     /// An endpoint that no Corefile names.
     pub(super) setup_metrics: Option<Endpoint>,
+    /// Queries that were answered for agents that died.
+    pub(super) heirs: Option<mpsc::Receiver<usize>>,
 }
 
 /// What ended a wait.
@@ -65,6 +68,7 @@ enum Wake {
     Loops(Vec<Found>),
     Node(Report),
     Neighbours(Vec<BindError>),
+    Inherited(usize),
 }
 
 impl<'a> Serving<'a> {
@@ -167,6 +171,7 @@ impl<'a> Serving<'a> {
                     found = finished(&mut checking) => Wake::Loops(found),
                     report = found_on_the_node(&mut self.beside.node) => Wake::Node(report),
                     found = finished(&mut neighbours) => Wake::Neighbours(found),
+                    Some(queries) = inherited(&mut self.beside.heirs) => Wake::Inherited(queries),
                 }
             };
             let reloaded = match tend(&mut self.service, log, wake).await? {
@@ -192,6 +197,15 @@ impl<'a> Serving<'a> {
                 }
                 Wake::Node(report) => {
                     NodeSide::tell(report, log);
+                    false
+                }
+                Wake::Inherited(queries) => {
+                    let text =
+                        "another agent on this node ended without having answered all that it was asked";
+                    log.say(
+                        Level::Warning,
+                        format_args!("{text}; {queries} of the queries are answered by this one"),
+                    );
                     false
                 }
                 Wake::Neighbours(found) => {
@@ -372,6 +386,13 @@ async fn stay(mut held: Vec<BindError>, own: usize) -> Vec<BindError> {
         });
     }
     held
+}
+
+async fn inherited(heirs: &mut Option<mpsc::Receiver<usize>>) -> Option<usize> {
+    match heirs {
+        Some(heirs) => heirs.recv().await,
+        None => pending().await,
+    }
 }
 
 async fn found_on_the_node(node: &mut Option<&mut NodeSide>) -> Report {

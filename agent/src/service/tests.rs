@@ -53,7 +53,8 @@ fn two_workers(
     let built =
         build(&corefile, &Environment::of_this_machine(), &mut ZoneIds::default()).expect("can be served");
     let starter = Starter { name: "uring", reason: String::new(), start };
-    (Service::start(built.clone(), &starter, Bare::default(), None).expect("started"), built)
+    let listeners = Service::bind(&built.plan).expect("free");
+    (Service::start(built.clone(), listeners, &starter, Bare::default()).expect("started"), built)
 }
 
 fn reconfigure(service: &mut Service, built: Built) -> Result<Vec<String>, StartError> {
