@@ -1,4 +1,4 @@
-//! Least privilege: what the process gives up before it opens a socket, and what its threads keep.
+//! Least privilege: what the process gives up before it answers anything, and what its threads keep.
 //!
 //! | started as | packet rules by | control thread | workers |
 //! | --- | --- | --- | --- |
@@ -9,9 +9,10 @@
 //!
 //! NET_ADMIN is kept only if there is a node to set up. No thread can ever gain anything (`no_new_privs`).
 //!
-//! **Bound after the change of user, not before.** The kernel lets two processes share a port only if one user opened
-//! both sockets, and sockets are opened at the start and at every reload. If the first were root's and the later ones
-//! not, neither reload nor overlap would work. So NET_BIND_SERVICE stays, and every socket belongs to one user.
+//! **Every socket belongs to one user.** The kernel lets two processes share a port only if one user opened both sockets, and sockets
+//! are opened at the start and at every reload. If the first were root's and the later ones not, neither reload nor
+//! overlap would work. So NET_BIND_SERVICE stays, and a start that binds before the change of user (see `run::claim`)
+//! does so as the user that it will be ([`as_owner_of_sockets`]).
 //!
 //! In Linux all of this belongs to a thread, and a new thread has what its parent had. So the change is made while
 //! the process has a single thread, and workers are started by a thread that has given up the rest ([`Bare`]).
