@@ -27,6 +27,11 @@ MARKED = {
     "docs/simulation.md": 1,
     "docs/troubleshooting.md": 2,
     "docs/uninstall.md": 1,
+    "docs/zh/README.md": 6,
+    "docs/zh/install.md": 5,
+    "docs/zh/migrate-from-ack.md": 3,
+    "docs/zh/troubleshooting.md": 2,
+    "docs/zh/uninstall.md": 1,
 }
 # Objects that are not the chart's: of clusters, of Terway, and an example.
 FOREIGN = {"coredns", "kube-dns", "eni-config", "web"}
