@@ -12,7 +12,7 @@
 #   make fuzz    SECONDS=60 for each target, or TARGET=name; JOBS=1 at a time; needs nightly and a C++ compiler
 #   make mutants is there a test for every rule; by hand, half an hour
 #   make soak    longer evidence, run by hand, written down in docs/evidence/
-#   make chart   tests of deploy/: the chart with the real Helm engine, manifests, alerts, documents
+#   make chart   tests of deploy/: the chart with the real Helm engine, manifests, alerts, documents and their commands
 #   make manifests      writes what is made from the chart: raw manifests, tables of parameters and metrics
 #   make chart-package  target/charts with the chart as a tgz and index.yaml; URL=… is where it will be served
 #   make image   target/image: the container images, as OCI layouts and as tars, with SBOMs; root, on Debian. A release build of both programs

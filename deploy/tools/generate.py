@@ -72,7 +72,9 @@ def parameters_page():
 def parameters_page_zh():
     return (
         f"{MADE}\n# 参数说明\n\n"
-        "本 Chart 的参数。ack-node-local-dns 1.3.2 的参数名称、位置与含义保持不变。English: [../parameters.md](../parameters.md)\n\n"
+        "本 Chart 的参数。ack-node-local-dns 1.3.2 的参数（`env.upstream_ip`、`env.cluster_domain`、`env.enable_log`、`controller.enabled`、\n"
+        "`controller.image`、`controller.imageTag`、`controller.replicas`、`nodelocaldns.image.*`、`nodelocaldns.init_image.*`）名称、位置与含义保持不变。\n"
+        "English: [../parameters.md](../parameters.md)\n\n"
         f"{parameters.chinese()}"
     )
 
