@@ -43,7 +43,7 @@ def seccomp_profile(io_uring):
     return profile
 
 
-def built(test, name=os.environ.get("NODENS_IMAGE_NAME", "nodens")):
+def built(test, name="nodens"):
     """The image that `make image` has made, or another one that the environment names."""
     folder = Path(os.environ.get("NODENS_IMAGE") or Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "image")
     if not (folder / f"{name}.oci").is_dir():
