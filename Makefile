@@ -4,7 +4,7 @@
 #   make lint    format, clippy, docs, file sizes, dependency rules
 #   make demo    cargo run --release -- demo
 #   make loom    the models of what threads share: the cache, orders to workers, counters
-#   make test-node  the agent on a whole node, a virtual machine with Debian's kernel; in make test
+#   make test-node  the agent on a whole node, a virtual machine with Debian's kernel, and there from the image to an answer; in make test
 #   make worlds  simulated worlds: those that failed before, and 500 that the commit decides
 #   make planted deliberately broken cores are seen: by a world for each fault (planted-worlds, in make test), by the fuzz targets;
 #                what a failing world leaves behind

@@ -6,6 +6,7 @@
 //! own network namespace rather than one made for a test. "Pods" are namespaces. The tests run one after the other,
 //! and each finds the node bare.
 
+mod image;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/world.rs"]

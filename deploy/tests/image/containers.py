@@ -43,7 +43,7 @@ def seccomp_profile(io_uring):
     return profile
 
 
-def built(test, name=os.environ.get("NODENS_IMAGE_NAME", "nodens")):
+def built(test, name="nodens"):
     """The image that `make image` has made, or another one that the environment names."""
     folder = Path(os.environ.get("NODENS_IMAGE") or Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "image")
     if not (folder / f"{name}.oci").is_dir():
@@ -60,7 +60,8 @@ def needs(test, *programs):
 
 
 def bundle(rootfs, image, spec, *, seccomp, network, mounts=(), environment=()):
-    """The runtime's configuration for a container of a Pod (`spec`). `mounts`: (source, destination, read-only); source None: a tmpfs."""
+    """The runtime's configuration for a container of a Pod (`spec`). `mounts`: (source, destination, read-only); source None: a tmpfs.
+    Paths that do not begin with a slash are the bundle's."""
     context = spec.get("securityContext", {})
     capabilities = context.get("capabilities", {})
     if context.get("privileged"):
@@ -104,7 +105,7 @@ class Container:
 
     def __init__(self, test, folder, name, configuration):
         self.test, self.name, self.folder = test, name, Path(folder) / name
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
         (self.folder / "config.json").write_text(json.dumps(configuration))
         self.log = self.folder / "log"
         with self.log.open("w") as log:
@@ -144,11 +145,11 @@ class Container:
             self.process.wait(PATIENCE_S)
 
 
-def once(test, rootfs, *arguments, stdin=None):
+def once(rootfs, *arguments, stdin=None):
     """What a program of the image prints: no runtime, only its root. For programs that need nothing else."""
     chroot = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin")
     done = subprocess.run([chroot, rootfs, *arguments], capture_output=True, text=True, input=stdin, timeout=PATIENCE_S, env={})
-    test.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    assert done.returncode == 0, f"{arguments}: {done.returncode} {done.stdout}{done.stderr}"
     return done.stdout
 
 

@@ -23,6 +23,25 @@ request = urllib.request.Request(sys.argv[1], data, {"Content-Type": "applicatio
 print(urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl._create_unverified_context())).open(request, timeout=30).read().decode())
 """
 SOA = "@ 30 IN SOA ns hostmaster 1 7200 1800 86400 5\n@ 30 IN NS ns\nns 30 IN A 192.0.2.53\n"
+# In the folder that `write_dns` has written.
+DNS_SERVER = ["nsd", "-d", "-c", "nsd.conf"]
+
+
+def write_dns(folder):
+    """What makes NSD kube-dns and node-local-upstream: one server on both addresses."""
+    folder.mkdir()
+    zones = {"cluster.local": SOA, "example.com": SOA}
+    for name, address in RECORDS.items():
+        zone = next(z for z in zones if name.endswith("." + z))
+        zones[zone] += f"{name}. 30 IN A {address}\n"
+    text = f"server:\n  ip-address: {KUBE_DNS}\n  ip-address: {UPSTREAM}\n"
+    for key, value in {"username": "", "chroot": "", "pidfile": "", "database": "", "zonesdir": ".", "xfrdir": ".", "xfrdfile": "xfrd", "zonelistfile": "list"}.items():
+        text += f'  {key}: "{value}"\n'
+    text += "remote-control:\n  control-enable: no\n"
+    for zone, records in zones.items():
+        (folder / zone).write_text(records)
+        text += f'zone:\n  name: "{zone}"\n  zonefile: "{zone}"\n'
+    (folder / "nsd.conf").write_text(text)
 
 
 class Cluster:
@@ -67,33 +86,20 @@ class Cluster:
         return done.stdout
 
     def start_dns(self):
-        """kube-dns and node-local-upstream: one server on both addresses. Returns when it answers."""
+        """kube-dns and node-local-upstream. Returns when they answer."""
         folder = self.folder / "nsd"
-        folder.mkdir()
-        zones = {"cluster.local": SOA, "example.com": SOA}
-        for name, address in RECORDS.items():
-            zone = next(z for z in zones if name.endswith("." + z))
-            zones[zone] += f"{name}. 30 IN A {address}\n"
-        text = f"server:\n  ip-address: {KUBE_DNS}\n  ip-address: {UPSTREAM}\n"
-        for key, value in {"username": "", "chroot": "", "pidfile": "", "database": "", "zonesdir": folder, "xfrdir": folder, "xfrdfile": folder / "xfrd", "zonelistfile": folder / "list"}.items():
-            text += f'  {key}: "{value}"\n'
-        text += "remote-control:\n  control-enable: no\n"
-        for zone, records in zones.items():
-            (folder / zone).write_text(records)
-            text += f'zone:\n  name: "{zone}"\n  zonefile: "{zone}"\n'
-        (folder / "nsd.conf").write_text(text)
+        write_dns(folder)
         with (folder / "log").open("w") as log:
-            server = subprocess.Popen(["ip", "netns", "exec", self.names["dns"], "nsd", "-d", "-c", folder / "nsd.conf"], stdout=log, stderr=log)
+            server = subprocess.Popen(["ip", "netns", "exec", self.names["dns"], *DNS_SERVER], cwd=folder, stdout=log, stderr=log)
         self.test.addCleanup(server.wait)
         self.test.addCleanup(server.kill)
         end = time.monotonic() + PATIENCE_S
         while "status: NOERROR" not in self.on("node", f"dig +time=1 +tries=1 @{KUBE_DNS} cluster.local SOA || true"):
             self.test.assertLess(time.monotonic(), end, (folder / "log").read_text())
 
-    def in_pod(self, config, *command, timeout=PATIENCE_S):
-        """A command in the Pod, with the resolv.conf that a kubelet makes of this dnsConfig."""
-        options = " ".join(o["name"] + (f":{o['value']}" if o.get("value") is not None else "") for o in config["options"])
+    def in_pod(self, resolv_conf, *command, timeout=PATIENCE_S):
+        """A command in the Pod, with this resolv.conf."""
         resolv = self.folder / "resolv.conf"
-        resolv.write_text(f"search {' '.join(config['searches'])}\n" + "".join(f"nameserver {a}\n" for a in config["nameservers"]) + f"options {options}\n")
+        resolv.write_text(resolv_conf)
         with_resolv = ["unshare", "-m", "sh", "-c", 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"', "sh", str(resolv)]
         return subprocess.run(["ip", "netns", "exec", self.names["pod"], *with_resolv, *command], capture_output=True, text=True, timeout=timeout)

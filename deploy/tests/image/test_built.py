@@ -9,8 +9,6 @@ import unittest
 from pathlib import Path
 
 from containers import ROOT, built, needs, once
-from support import container, find, helm
-from test_end_to_end import World
 
 COMPRESSED_MIB = 15
 TRIPLE = "x86_64-unknown-linux-gnu"
@@ -32,9 +30,9 @@ class Built(unittest.TestCase):
     def test_programs_start_under_each_name(self):
         version = self.image.config["config"]["Labels"]["org.opencontainers.image.version"]
         for path in ("/nodens", "/node-cache"):
-            self.assertIn(version, once(self, self.rootfs, path, "-version"))
+            self.assertIn(version, once(self.rootfs, path, "-version"))
         for path in ("/nodens-admission", "/node-local-dns-admission-controller"):
-            self.assertIn(version, once(self, self.rootfs, path, "--version"))
+            self.assertIn(version, once(self.rootfs, path, "--version"))
 
     def test_programs_need_nothing_beside_them(self):
         for name in ("nodens", "nodens-admission"):
@@ -89,14 +87,6 @@ class WithIptables(unittest.TestCase):
             self.assertIn(f"Version: {named.pop(package)}\n", control)
         # What is linked into our programs.
         self.assertEqual({re.sub(r"-\d+-dev$|-dev$", "", name) for name in named}, {"libc6", "libgcc"})
-
-
-class WithoutIptables(World):
-    def test_without_iptables_in_the_image_it_says_what_to_do(self):
-        self.unpacked("nodens")
-        spec = dict(container(find(helm.documents({"nodelocaldns": {"packet_rules": "iptables"}}), "DaemonSet")))
-        self.agent("agent", spec=spec, says="use an image that has it")
-        self.resolve(self.injected())
 
 
 if __name__ == "__main__":

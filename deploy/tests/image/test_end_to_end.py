@@ -14,11 +14,9 @@ import time
 import unittest
 from pathlib import Path
 
-import yaml
-
 from node_and_pod import KUBE_DNS, NODE_LOCAL, RECORDS, UPSTREAM, Cluster
-from containers import PATIENCE_S, Container, built, bundle, check_runtime, needs, once, seccomp_profile
-from support import container, find, helm
+from containers import PATIENCE_S, Container, built, bundle, check_runtime, needs, seccomp_profile
+from rendered import POD, agent_bundle, injected_resolv_conf
 
 WEB = "web.default.svc.cluster.local"
 # A Pod that waits for a nameserver which is silent waits this long: `timeout:1`.
@@ -81,7 +79,6 @@ cluster.local:53 {{
     prometheus :9253
 }}
 """
-POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"}, "spec": {"containers": [{"name": "web", "image": "example.org/web"}]}}
 
 
 class World(unittest.TestCase):
@@ -104,42 +101,24 @@ class World(unittest.TestCase):
 
     def agent(self, name, values=None, *, io_uring=False, spec=None, corefile=None, corefile_name="Corefile", says="packet rules by"):
         """The DaemonSet's container once it serves and `says` this: the chart's, or another one."""
-        documents = helm.documents(values)
-        spec = spec or container(find(documents, "DaemonSet"))
-        config = self.folder / f"{name}-config"
-        config.mkdir()
-        (config / corefile_name).write_text(corefile or find(documents, "ConfigMap", "node-local-dns")["data"]["Corefile"])
-        lock = self.folder / "xtables.lock"
-        lock.touch()
-        resolv = self.folder / "node-resolv.conf"
-        resolv.write_text(f"nameserver {UPSTREAM}\n")
-        mounts = [(config, "/etc/coredns", True), (resolv, "/etc/resolv.conf", True), (None, "/run/nodens", False), ("/proc/sys/net", "/host/net-sysctl", False), (lock, "/run/xtables.lock", False)]
-        # As the kubelet writes it for each Service of the namespace.
-        environment = {"NODE_LOCAL_UPSTREAM_SERVICE_HOST": UPSTREAM, "KUBE_DNS_UPSTREAM_SERVICE_HOST": UPSTREAM, "KUBE_DNS_SERVICE_HOST": KUBE_DNS}
-        configuration = bundle(self.rootfs, self.image, spec, seccomp=seccomp_profile(io_uring), network=self.cluster.path("node"), mounts=mounts, environment=environment)
+        folder = self.folder / name
+        configuration = agent_bundle(folder, self.rootfs, self.image, self.cluster.path("node"), values, io_uring=io_uring, spec=spec, corefile=corefile, corefile_name=corefile_name)
         agent = Container(self, self.folder, name, configuration)
         agent.wait_for("[INFO] ready")
         agent.wait_for(says)
         return agent
 
-    def injected(self):
-        """The dnsConfig of a Pod, by the image's admission server."""
-        said = once(self, self.rootfs, "/nodens-admission", "inject", "-q", "-f", "-", f"--kube-dns-ip={KUBE_DNS}", stdin=yaml.safe_dump(POD))
-        spec = yaml.safe_load(said)["spec"]
-        self.assertEqual((spec["dnsPolicy"], spec["dnsConfig"]["nameservers"]), ("None", [NODE_LOCAL, KUBE_DNS]))
-        return spec["dnsConfig"]
-
-    def resolve(self, config, name="web.default", address=RECORDS[WEB]):
+    def resolve(self, resolv_conf, name="web.default", address=RECORDS[WEB]):
         """Seconds that the C library's resolver took in the Pod, the programs' start included."""
         begun = time.monotonic()
-        done = self.cluster.in_pod(config, "getent", "ahostsv4", name)
+        done = self.cluster.in_pod(resolv_conf, "getent", "ahostsv4", name)
         took = time.monotonic() - begun
         self.assertIn(f"{address} ", done.stdout, f"{name}: {done.returncode} {done.stderr}")
         return took
 
-    def ask(self, config, *words):
+    def ask(self, resolv_conf, *words):
         """dig's answer and who gave it."""
-        done = self.cluster.in_pod(config, "dig", "+time=10", "+tries=1", *words)
+        done = self.cluster.in_pod(resolv_conf, "dig", "+time=10", "+tries=1", *words)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return done.stdout
 
@@ -152,50 +131,50 @@ class EndToEnd(World):
         self.unpacked()
         agent = self.agent("agent")
         self.assertIn("seccomp", agent.wait_for("runtime tokio"))
-        config = self.injected()
-        self.resolve(config)
-        self.resolve(config, "www.example.com", RECORDS["www.example.com"])
-        self.resolve(config, "db.shop", RECORDS["db.shop.svc.cluster.local"])
+        resolv_conf = injected_resolv_conf(self.rootfs)
+        self.resolve(resolv_conf)
+        self.resolve(resolv_conf, "www.example.com", RECORDS["www.example.com"])
+        self.resolve(resolv_conf, "db.shop", RECORDS["db.shop.svc.cluster.local"])
         for transport in ("+notcp", "+tcp"):
-            said = self.ask(config, transport, WEB)
+            said = self.ask(resolv_conf, transport, WEB)
             self.assertIn(RECORDS[WEB], said)
             self.assertIn(f"SERVER: {NODE_LOCAL}#53", said)
-        self.assertIn("NXDOMAIN", self.ask(config, "nosuch.default.svc.cluster.local"))
+        self.assertIn("NXDOMAIN", self.ask(resolv_conf, "nosuch.default.svc.cluster.local"))
         self.assertIn("coredns_cache_hits_total", self.get("/metrics", 9253))
         for path, port in (("/health", 8081), ("/ready", 8181)):
             self.assertIn("OK", self.get(path, port), path)
         self.assertEqual(self.cluster.on("node", "nft list tables").strip(), "table inet nodens")
         self.assertEqual(self.cluster.on("node", "cat /proc/sys/net/ipv4/icmp_ratemask").strip(), "6160")
-        before = min(self.resolve(config) for _ in range(TRIES))
+        before = min(self.resolve(resolv_conf) for _ in range(TRIES))
 
         agent.signal(signal.SIGKILL)
         self.assertEqual(agent.process.wait(PATIENCE_S), 128 + signal.SIGKILL)
-        after = [self.resolve(config) for _ in range(TRIES)]
+        after = [self.resolve(resolv_conf) for _ in range(TRIES)]
         print(f"measured: getent with the agent {before * 1000:.0f} ms, killed {min(after) * 1000:.0f} to {max(after) * 1000:.0f} ms (silence would cost {TIMEOUT_S * 1000})")
         self.assertLess(min(after), TIMEOUT_S * 0.9)
-        self.assertIn(f"SERVER: {KUBE_DNS}#53", self.ask(config, WEB))
+        self.assertIn(f"SERVER: {KUBE_DNS}#53", self.ask(resolv_conf, WEB))
 
         again = self.agent("again")
-        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(config, WEB))
+        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(resolv_conf, WEB))
         self.assertEqual(again.end(), 0, again.text())
-        self.resolve(config)
+        self.resolve(resolv_conf)
 
     def test_under_our_seccomp_profile_it_is_io_uring(self):
         self.unpacked()
         values = {"nodelocaldns": {"seccomp_profile": {"type": "Localhost", "localhostProfile": "nodens.json"}}}
         agent = self.agent("agent", values, io_uring=True)
         self.assertIn("runtime uring", agent.text())
-        config = self.injected()
-        self.resolve(config)
-        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(config, "+tcp", WEB))
+        resolv_conf = injected_resolv_conf(self.rootfs)
+        self.resolve(resolv_conf)
+        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(resolv_conf, "+tcp", WEB))
         self.assertEqual(agent.end(), 0, agent.text())
 
     def test_the_original_charts_daemonset_runs_with_its_image_exchanged(self):
         self.unpacked()
         agent = self.agent("agent", spec=ORIGINAL_AGENT, corefile=ORIGINAL_COREFILE)
-        config = self.injected()
-        self.resolve(config)
-        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(config, WEB))
+        resolv_conf = injected_resolv_conf(self.rootfs)
+        self.resolve(resolv_conf)
+        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(resolv_conf, WEB))
         self.assertIn("OK", self.get("/health", 8081))
         self.assertIn("coredns_dns_requests_total", self.cluster.fetch("node", "http://127.0.0.1:9253/metrics"))
         self.assertEqual(agent.end(), 0, agent.text())
@@ -203,11 +182,11 @@ class EndToEnd(World):
     def test_node_caches_daemonset_runs_with_its_image_exchanged(self):
         self.unpacked()
         agent = self.agent("agent", spec=NODE_CACHE_AGENT, corefile=NODE_CACHE_COREFILE, corefile_name="Corefile.base")
-        config = self.injected()
-        self.resolve(config)
+        resolv_conf = injected_resolv_conf(self.rootfs)
+        self.resolve(resolv_conf)
         # Past the cluster's DNS, to the node's resolver.
-        self.resolve(config, "www.example.com", RECORDS["www.example.com"])
-        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(config, WEB))
+        self.resolve(resolv_conf, "www.example.com", RECORDS["www.example.com"])
+        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(resolv_conf, WEB))
         self.assertIn("OK", self.get("/health", 8080))
         self.assertEqual(agent.end(), 0, agent.text())
         self.assertNotIn(NODE_LOCAL, self.cluster.on("node", "ip addr"))
@@ -216,11 +195,16 @@ class EndToEnd(World):
         self.unpacked("nodens-iptables")
         agent = self.agent("agent", {"nodelocaldns": {"packet_rules": "iptables"}})
         self.assertIn("iptables", agent.wait_for("packet rules by"))
-        config = self.injected()
-        self.resolve(config)
-        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(config, WEB))
+        resolv_conf = injected_resolv_conf(self.rootfs)
+        self.resolve(resolv_conf)
+        self.assertIn(f"SERVER: {NODE_LOCAL}#53", self.ask(resolv_conf, WEB))
         rules = self.cluster.on("node", "iptables -t raw -S; iptables-legacy -t raw -S 2>/dev/null || true")
         self.assertEqual(rules.count("-j NOTRACK"), 8, rules)
+
+    def test_without_iptables_in_the_image_it_says_what_to_do(self):
+        self.unpacked()
+        self.agent("agent", {"nodelocaldns": {"packet_rules": "iptables"}}, says="use an image that has it")
+        self.resolve(injected_resolv_conf(self.rootfs))
 
 
 class OriginalAdmission(unittest.TestCase):
