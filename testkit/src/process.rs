@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use crate::lock;
 
 /// How often [`Process::wait`] looks whether the child has ended.
-const WAIT_POLL: Duration = Duration::from_millis(1);
+const WAIT_POLL: Duration = Duration::from_micros(200);
 
 /// The number of SIGHUP, SIGINT, SIGTERM and so on, for [`Process::signal`].
 pub mod signal {
