@@ -1,5 +1,5 @@
 //! The real process restarted, replaced, killed and robbed while a Pod asks: rows 12-14 and 27-29 of the reliability
-//! scoreboard, for `make soak` in the lengths that the rows name and here in short.
+//! scoreboard, and F25 of the failures, for `make soak` in the lengths that the rows name and here in short.
 //!
 //! Each prints what was lost. In short the bounds say only that it works at all, however busy the machine is, but where
 //! nothing may be lost nothing may be lost in short either.
@@ -278,4 +278,38 @@ fn row29_f26_sigterm_at_any_moment_ends_it_in_time() {
     let mut agent = world.started(&[]);
     end(&mut agent);
     assert!(!world.has_address() && world.rules() == 0, "{}", agent.dump());
+}
+
+#[test]
+fn f25_a_stop_that_is_killed_at_any_moment_and_one_clean_start_end_in_the_desired_state() {
+    let times = of(6_usize, 100);
+    let Some(world) = World::new(&["nft"]) else { return };
+    let mut dice = Dice(0x7374_6f70);
+    let (mut slowest, mut killed) = (Duration::ZERO, 0);
+    for n in 0..times {
+        // With and without teardown: half of the stops have an interface and rules to remove.
+        let flags: &[&str] = if n % 2 == 0 { &[] } else { &["-skipteardown=true"] };
+        let mut agent = world.started(flags);
+        agent.signal(SIGTERM);
+        // A stop takes some tens of milliseconds.
+        sleep(Duration::from_micros(dice.below(40_000)));
+        killed += usize::from(agent.is_running());
+        agent.kill();
+        let began = Instant::now();
+        let mut agent = world.start(&[]);
+        while !world.resolves_within(ADDRESS, Duration::from_millis(20)) {
+            assert!(began.elapsed() < PATIENCE, "{}", agent.dump());
+        }
+        slowest = slowest.max(began.elapsed());
+        expect(&agent, "[INFO] packet rules by ");
+        assert!(world.has_address() && world.rules() == 8, "{}", agent.dump());
+        end(&mut agent);
+        assert!(!world.has_address() && world.rules() == 0, "{}", agent.dump());
+    }
+    report(&format!(
+        "F25, {times} stops, {killed} of them killed before they had ended: one start later a Pod is answered after {slowest:?} at \
+         worst, and its end leaves nothing"
+    ));
+    assert!(killed > 0, "no kill was early enough");
+    assert!(slowest < of(Duration::from_secs(5), Duration::from_secs(1)), "{slowest:?}");
 }

@@ -178,11 +178,27 @@ fn rules(facts: &Facts) -> Finding {
     if !facts.node.failures.is_empty() {
         finding = Finding::new("rules", Warn, facts.node.failures.join("; "));
     }
-    if !facts.node.remarks.is_empty() {
+    let stays = stays_taken(facts);
+    let advice: Vec<_> = facts.node.remarks.iter().chain(&stays).cloned().collect();
+    if !advice.is_empty() {
         finding.severity = finding.severity.max(Warn);
-        finding = finding.advise(facts.node.remarks.join("\n"));
+        finding = finding.advise(advice.join("\n"));
     }
     finding
+}
+
+/// Whether a Service's address stays taken when the agent is killed. The kernel was asked: nftables is chosen only if it takes our rules, those
+/// that look for a listening socket among them.
+fn stays_taken(facts: &Facts) -> Option<String> {
+    let services = of_services(facts);
+    let is_by_iptables = facts.node.back_end.as_ref().is_some_and(|chosen| chosen.starts_with("iptables"));
+    (is_by_iptables && !services.is_empty()).then(|| {
+        format!(
+            "with iptables {} stays taken when the agent is killed, and nobody answers there until it is back: say \
+             -packetrules=nftables, or, where the kernel refuses that, have 169.254.20.10 alone in -localip and Pods injected",
+            services.join(" and ")
+        )
+    })
 }
 
 /// What the agent would do: bad if it is there and has not done it.

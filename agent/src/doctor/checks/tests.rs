@@ -147,6 +147,18 @@ fn the_nodes_own_side() {
     assert_finding(&no_agent, "interface", Info, &["no agent is there", "+ interface nodelocaldns"]);
     let closed = with(|side| side.remarks.push("the chain ip filter INPUT drops by default".to_owned()));
     assert_finding(&closed, "rules", Warn, &["drops by default"]);
+    let mut taken = with(|side| side.back_end = Some("iptables: as -packetrules says".to_owned()));
+    assert!(
+        all(&taken).iter().all(|finding| finding.check != "rules" || finding.severity == Ok),
+        "a link-local address is refused, not taken"
+    );
+    taken.addresses.push(ip("10.96.0.10"));
+    assert_finding(&taken, "rules", Warn, &["10.96.0.10 stays taken", "-packetrules=nftables"]);
+    taken.node.back_end = healthy().node.back_end;
+    assert!(
+        all(&taken).iter().all(|finding| finding.check != "rules" || finding.severity == Ok),
+        "it fails open"
+    );
     let failed = with(|side| side.failures.push("cannot list: grant CAP_NET_ADMIN".to_owned()));
     assert_finding(&failed, "rules", Warn, &["CAP_NET_ADMIN"]);
     let limited =
