@@ -67,23 +67,49 @@ fn with_skipteardown_a_pod_is_refused_at_once_until_the_next_start() {
     assert!(world.resolves());
 }
 
+/// By nftables alone, and beside iptables, whose rules are to go for that. The upstream is a Service's address, behind rules as kube-proxy
+/// writes them.
 #[test]
 fn with_forwardonexit_a_pod_is_answered_while_the_agent_is_away() {
-    let Some(world) = World::new(&["nft"]) else { return };
-    let dns = world.node.pod(2);
-    world.node.shell("echo 1 > /proc/sys/net/ipv4/ip_forward");
-    let far: SocketAddr = "10.244.2.2:53".parse().expect("an address");
-    let _far =
-        dns.enter(|| Upstream::on(far, answers(|query| query.response().answer("@ 60 IN A 192.0.2.1"))));
-    world.directory.write("Corefile", &COREFILE.replace(UPSTREAM, "10.244.2.2:53"));
-    let flags = ["-skipteardown=true", "-forwardonexit=true"];
-    let mut agent = world.started(&flags);
-    assert!(world.resolves());
-    end(&mut agent);
-    assert!(world.resolves(), "{}", world.node.shell("nft list ruleset"));
-    assert_eq!(world.rules(), 0);
-    let _agent = world.started(&flags);
-    assert!(world.resolves() && world.rules() == 8, "its next start takes them back");
+    const SERVICE: &str = "10.96.0.20";
+    for back_end in ["nftables", "iptables"] {
+        let Some(world) = World::new(&["nft", "iptables"]) else { return };
+        let dns = world.node.pod(2);
+        let far: SocketAddr = "10.244.2.2:53".parse().expect("an address");
+        let _far =
+            dns.enter(|| Upstream::on(far, answers(|query| query.response().answer("@ 60 IN A 192.0.2.1"))));
+        world.node.shell("echo 1 > /proc/sys/net/ipv4/ip_forward");
+        for chain in ["PREROUTING", "OUTPUT"] {
+            for transport in ["udp", "tcp"] {
+                world.node.shell(&format!(
+                    "iptables -t nat -A {chain} -d {SERVICE} -p {transport} --dport 53 -j DNAT --to-destination 10.244.2.2:53"
+                ));
+            }
+        }
+        world.node.shell(&format!("ip route add {SERVICE} dev lo"));
+        world.directory.write("Corefile", &COREFILE.replace(UPSTREAM, &format!("{SERVICE}:53")));
+        let by = format!("-packetrules={back_end}");
+        let flags = ["-skipteardown=true", "-forwardonexit=true", &by];
+        let mut agent = world.started(&flags);
+        let of_iptables = || world.node.shell("iptables-save -t raw").matches("NodeLocal DNS Cache").count();
+        // nft shows those of iptables as well, where that is the newer one.
+        let (kept, all) = (of_iptables(), world.rules());
+        assert_eq!(kept > 0, back_end == "iptables");
+        assert!(world.resolves() && all > 0, "{}", agent.dump());
+        end(&mut agent);
+        assert!(world.resolves(), "{}", agent.dump());
+        assert!(world.resolves_over_tcp(ADDRESS), "{}", agent.dump());
+        assert!(world.rules() == 0 && of_iptables() == 0, "{}", agent.dump());
+        let mut agent = world.started(&flags);
+        assert!(world.resolves(), "{}", agent.dump());
+        assert_eq!((of_iptables(), world.rules()), (kept, all), "its next start takes them back");
+        let table = world.node.shell("nft list tables");
+        assert_eq!(table.contains("inet nodens"), back_end == "nftables", "{table}");
+        end(&mut agent);
+        let removed = world.node_command("remove", &[]);
+        assert_eq!(removed.code, Some(0), "{}", removed.dump());
+        assert!(!world.node.shell("nft list tables").contains("inet nodens") && of_iptables() == 0);
+    }
 }
 
 #[test]

@@ -167,6 +167,38 @@ impl Node {
 
     /// Makes the node so.
     pub async fn reach(&mut self, desired: &Desired) -> Outcome {
+        let mut outcome = self.reach_by_chosen(desired).await;
+        if self.back_end() == Some(BackEnd::Iptables) {
+            outcome.append(self.reach_beside_iptables(desired).await);
+        }
+        outcome
+    }
+
+    /// Where rules are written by iptables, our table of nftables holds what iptables cannot do, forwarding while the agent is away, and
+    /// nothing else: an earlier run's rules go.
+    async fn reach_beside_iptables(&mut self, desired: &Desired) -> Outcome {
+        let rules = match &desired.rules {
+            RulesWish::LeaveAlone => return Outcome::default(),
+            RulesWish::Serve(_) | RulesWish::Absent => RulesWish::Absent,
+            RulesWish::Forward { .. } => desired.rules.clone(),
+        };
+        let mut table = Nftables::default();
+        if rules == RulesWish::Absent {
+            // What the kernel does not have, or does not show us, holds nothing that we could remove.
+            let found = table.observe(&[], &[]).await;
+            if !found.is_ok_and(|found| found.present) {
+                return Outcome::default();
+            }
+        }
+        let wish =
+            Desired { link: Wish::LeaveAlone, unthrottled: Wish::LeaveAlone, rules, ..desired.clone() };
+        let chosen = self.rules.replace(Box::new(table));
+        let outcome = self.reach_by_chosen(&wish).await;
+        self.rules = chosen;
+        outcome
+    }
+
+    async fn reach_by_chosen(&mut self, desired: &Desired) -> Outcome {
         let mut outcome = Outcome::default();
         for _ in 0..ROUNDS_MAX {
             let failed_before = outcome.failures.len();

@@ -144,12 +144,9 @@ pub fn rules_for(wish: &RulesWish, addresses: &[IpAddr], back_end: BackEnd) -> (
             })
             .collect(),
         RulesWish::Forward { ports, upstreams } => {
+            // It cannot: what a rule of its table `nat` has translated, kube-proxy's rules do not see any more. nftables does it
+            // beside it, see `Node::reach`.
             if back_end == BackEnd::Iptables {
-                remarks.push(
-                    "-forwardonexit needs nftables: iptables cannot send packets on to the address of a Service; \
-                     nothing is forwarded"
-                        .to_owned(),
-                );
                 return (Vec::new(), remarks);
             }
             let mut rules = Vec::new();
