@@ -49,6 +49,35 @@ class Order(unittest.TestCase):
         self.assertFalse([d for d in helm.documents(MATRIX["no-hook"]) if d["metadata"]["name"].endswith("-uninstall")])
 
 
+class Back(unittest.TestCase):
+    """From a release of the original to ours, and back by `helm rollback`: Helm patches what both have, so nothing that the API server lets nobody
+    change may differ."""
+
+    UNCHANGEABLE = {
+        "DaemonSet": lambda d: d["spec"]["selector"],
+        "Deployment": lambda d: d["spec"]["selector"],
+        "Service": lambda d: d["spec"].get("clusterIP"),
+        "ClusterRoleBinding": lambda d: d["roleRef"],
+        "Secret": lambda d: d.get("type", "Opaque"),
+        "ServiceAccount": lambda d: None,
+        "ConfigMap": lambda d: d.get("immutable"),
+        "ClusterRole": lambda d: None,
+        "MutatingWebhookConfiguration": lambda d: None,
+    }
+
+    def test_what_both_releases_have_differs_in_nothing_that_cannot_change(self):
+        values = {"env": {"upstream_ip": "10.96.0.20"}}
+        by_name = lambda documents: {(d["kind"], d["metadata"]["name"]): d for d in documents if "helm.sh/hook" not in d["metadata"].get("annotations", {})}
+        ours = by_name(helm.documents(values))
+        older = by_name(helm.documents(values | {"caBundle": "b2xk"}, chart=ROOT / "deploy/tests/older-release"))
+        both = set(ours) & set(older)
+        self.assertEqual(both, set(older), "each object of the older release is one of ours")
+        for kind, name in sorted(both):
+            with self.subTest(f"{kind} {name}"):
+                of = self.UNCHANGEABLE[kind]
+                self.assertEqual(of(ours[kind, name]), of(older[kind, name]))
+
+
 class Rights(unittest.TestCase):
     """Those under which the admission server's own tests run it against a real API server, and no more."""
 

@@ -51,6 +51,33 @@ class Render(unittest.TestCase):
             with self.assertRaises(jsonschema.ValidationError):
                 schemas.validate(daemonset, minor)
 
+    def test_other_projects_kinds_are_as_their_references_have_them(self):
+        seen = set()
+        for name, values in MATRIX.items():
+            for document in helm.documents(values):
+                if document["kind"] in schemas.FOREIGN:
+                    with self.subTest(f"{name} {document['kind']}"):
+                        schemas.validate_foreign(document)
+                        seen.add(document["kind"])
+        self.assertEqual(seen, schemas.FOREIGN, "all of them are rendered by some values")
+
+    def test_mistakes_in_other_projects_kinds_are_seen(self):
+        values = [MATRIX["monitoring"], MATRIX["cert-manager"]]
+        found = {d["kind"]: d for v in values for d in helm.documents(v) if d["kind"] in schemas.FOREIGN}
+        mistakes = {
+            "PodMonitor": lambda spec: spec["podMetricsEndpoints"][0].update(relabellings=[]),
+            "ServiceMonitor": lambda spec: spec["endpoints"][0].update(interval="30"),
+            "PrometheusRule": lambda spec: spec["groups"][0]["rules"][0].update(annotations={"summary": 1}),
+            "Issuer": lambda spec: spec.update(selfsigned={}),
+            "Certificate": lambda spec: spec["privateKey"].update(algorithm="EC"),
+        }
+        self.assertEqual(set(mistakes), set(found))
+        for kind, make in mistakes.items():
+            with self.subTest(kind):
+                make(found[kind]["spec"])
+                with self.assertRaises(jsonschema.ValidationError):
+                    schemas.validate_foreign(found[kind])
+
     def test_no_object_is_there_twice(self):
         for name, values in MATRIX.items():
             with self.subTest(name):

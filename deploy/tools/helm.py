@@ -14,10 +14,10 @@ RELEASE = "node-local-dns"
 NAMESPACE = "kube-system"
 
 
-def render(values=None, name=RELEASE, namespace=NAMESPACE, **how):
+def render(values=None, name=RELEASE, namespace=NAMESPACE, chart=CHART, **how):
     """Template path below `templates/` to text, as `helm template` has it."""
-    with helm_python.Chart.load(CHART) as chart:
-        texts = chart.render(values or {}, name=name, namespace=namespace, **how)
+    with helm_python.Chart.load(chart) as loaded:
+        texts = loaded.render(values or {}, name=name, namespace=namespace, **how)
     return {path.split("/templates/", 1)[1]: text for path, text in sorted(texts.items())}
 
 
