@@ -5,7 +5,7 @@
 //! | one | it | it, when it ends |
 //! | several | the one that came last: its command line is the one that is to be | none of those that leave while another stays |
 //!
-//! Each shows that it is there by a name (see [`names`](crate::names)) that holds the interface; nothing is ever sent. Whoever leaves takes
+//! Each shows that it is there by a name (see [`names`]) that holds the interface; nothing is ever sent. Whoever leaves takes
 //! its own name away first and looks then, so of two that leave at once at least one sees that it was the last.
 
 use std::io;
