@@ -35,7 +35,7 @@ use crate::privilege::{self, Needs, SteppedDown};
 use crate::reload::{Loaded, Reloader};
 use crate::runtimes;
 use crate::service::{Service, StartError};
-use crate::takeover;
+use crate::takeover::Takeover;
 use crate::template::Template;
 use claim::Claim;
 use filler::Filler;
@@ -117,7 +117,7 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
     // Before the Corefile: `bind` may name the interface.
     let mut node = control.block_on(NodeSide::begin(options, &mut log));
     let threads = Threads { control: &control, privileges: &privileges };
-    let beside = Beside { template, node: node.as_mut(), setup_metrics: None, heirs: None };
+    let beside = Beside { template, node: node.as_mut(), setup_metrics: None, takeover: None };
     let served = serve(options, &environment, threads, signals, claim, beside, &mut log);
     // However it ended, the node is not left with what nobody uses.
     if let Some(node) = node {
@@ -205,11 +205,11 @@ fn serve(
         // The only one who ever sets it.
         let _ = service.figures.node.set(node.figures());
     }
-    let heirs = {
+    let takeover = {
         let _in_control = control.enter();
-        for_others.and_then(|sockets| takeover::begin(sockets, privileges.user))
+        for_others.and_then(|sockets| Takeover::begin(sockets, privileges.user))
     };
-    beside.heirs = heirs.inspect_err(|error| log.say(Level::Warning, no_takeover(error))).ok();
+    beside.takeover = takeover.inspect_err(|error| log.say(Level::Warning, no_takeover(error))).ok();
     let serving = Serving::new(service, built, *environment, reloader, watch, nodens, beside);
     control.block_on(serving.run(endpoints, signals, options, held, log))
 }

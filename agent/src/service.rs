@@ -327,11 +327,16 @@ impl Service {
         start_worker(starter, self.bare, spec)
     }
 
+    /// Where it listens now.
+    pub fn open_addresses(&self) -> Vec<SocketAddr> {
+        self.places.open(&self.addresses).into_iter().map(|(_, address)| address).collect()
+    }
+
     /// Asks all workers to finish what they have begun. If nobody else serves these addresses one worker is the last and serves until
     /// the others have gone; [`tend_stop`](Self::tend_stop) looks after that.
     pub fn stop(&mut self) {
-        let open = self.places.open(&self.addresses).into_iter().map(|(_, address)| address);
-        let is_alone = sockets::shared(Transport::Udp, &Vec::from_iter(open), self.workers.len()).is_empty();
+        let shared = sockets::shared(Transport::Udp, &self.open_addresses(), self.workers.len());
+        let is_alone = shared.is_empty();
         self.last_since = is_alone.then(Instant::now);
         self.workers.iter().skip(usize::from(is_alone)).for_each(|worker| worker.stop(GRACE));
     }

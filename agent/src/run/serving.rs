@@ -15,7 +15,6 @@ use nodens_core::{Config, Seed};
 use nodens_node::Report;
 use nodens_runtime::BindError;
 use nodens_runtime::listen::LOOKS;
-use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{sleep, sleep_until};
 
@@ -32,6 +31,7 @@ use crate::node::NodeSide;
 use crate::reload::{Loaded, Reloader, pause};
 use crate::service::{Service, entropy};
 use crate::sockets::{self, Transport};
+use crate::takeover::Takeover;
 
 /// What `/ready` waits for.
 const SOCKETS: &str = "sockets";
@@ -55,8 +55,8 @@ pub(super) struct Beside<'a> {
     pub(super) node: Option<&'a mut NodeSide>,
     /// An endpoint that no Corefile names.
     pub(super) setup_metrics: Option<Endpoint>,
-    /// Queries that were answered for agents that died.
-    pub(super) heirs: Option<mpsc::Receiver<usize>>,
+    /// Other agents on this node.
+    pub(super) takeover: Option<Takeover>,
 }
 
 /// What ended a wait.
@@ -171,7 +171,7 @@ impl<'a> Serving<'a> {
                     found = finished(&mut checking) => Wake::Loops(found),
                     report = found_on_the_node(&mut self.beside.node) => Wake::Node(report),
                     found = finished(&mut neighbours) => Wake::Neighbours(found),
-                    Some(queries) = inherited(&mut self.beside.heirs) => Wake::Inherited(queries),
+                    Some(queries) = inherited(&mut self.beside.takeover) => Wake::Inherited(queries),
                 }
             };
             let reloaded = match tend(&mut self.service, log, wake).await? {
@@ -327,6 +327,9 @@ impl<'a> Serving<'a> {
         let endpoints = Bound::open(&admin.missing(&plan.endpoints)).map_err(|error| error.to_string())?;
         let exceptions = self.service.reconfigure(built).await.map_err(|error| error.to_string())?;
         exceptions.iter().for_each(|line| log.say(Level::Error, line));
+        if let Some(takeover) = &self.beside.takeover {
+            takeover.keep_only(&self.service.open_addresses());
+        }
         // From here on the new configuration is in force: what fails now is said, and does not take it back.
         if let Err(error) = admin.serve(endpoints) {
             log.say(Level::Error, format_args!("cannot serve a new HTTP endpoint: {error}"));
@@ -388,9 +391,9 @@ async fn stay(mut held: Vec<BindError>, own: usize) -> Vec<BindError> {
     held
 }
 
-async fn inherited(heirs: &mut Option<mpsc::Receiver<usize>>) -> Option<usize> {
-    match heirs {
-        Some(heirs) => heirs.recv().await,
+async fn inherited(takeover: &mut Option<Takeover>) -> Option<usize> {
+    match takeover {
+        Some(takeover) => takeover.reports.recv().await,
         None => pending().await,
     }
 }
