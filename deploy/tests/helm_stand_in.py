@@ -13,10 +13,12 @@ from support import ROOT, helm
 
 # What Helm has, as far as the pages use it: how many words stand behind each command, and flags with a value and without.
 COMMANDS = {
-    "install": 2, "upgrade": 2, "template": 2, "uninstall": 1, "rollback": 1, "test": 1, "get values": 1, "repo add": 2, "plugin install": 1, "mapkubeapis": 1,
+    "install": 2, "upgrade": 2, "template": 2, "uninstall": 1, "rollback": 2, "test": 1, "get values": 1, "history": 1, "repo add": 2, "plugin install": 1, "mapkubeapis": 1,
 }
-WITH_VALUE = {"-n": "--namespace", "--namespace": "--namespace", "-f": "--values", "--set": "--set", "-o": "--output"}
+WITH_VALUE = {"-n": "--namespace", "--namespace": "--namespace", "-f": "--values", "--set": "--set", "-o": "--output", "--revision": "--revision"}
 SWITCHES = {"--install": "upgrade", "--no-hooks": "uninstall", "--all": "get values"}
+# A folder with the original chart, which only its users have.
+ORIGINAL = "./ack-node-local-dns"
 
 
 class Command:

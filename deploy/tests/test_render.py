@@ -3,11 +3,12 @@
 import json
 import unittest
 
+import helm_python
 import jsonschema
 import yaml
 
 import schemas
-from support import MATRIX, container, helm
+from support import MATRIX, ROOT, container, find, helm
 
 
 class Render(unittest.TestCase):
@@ -83,6 +84,13 @@ class Render(unittest.TestCase):
             with self.subTest(name):
                 keys = [(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in helm.documents(values)]
                 self.assertEqual(len(keys), len(set(keys)))
+
+    def test_ports_that_share_a_number_are_those_of_the_original(self):
+        """A client-side patch between the two charts does not hold them apart, so there must be nothing to patch (test_older_release.py)."""
+        with helm_python.Chart.load(ROOT / "deploy/tests/older-release") as chart:
+            text, = chart.render({"env": {}}, name=helm.RELEASE, namespace=helm.NAMESPACE).values()
+        theirs = find(list(yaml.safe_load_all(text)), "Service", "node-local-upstream")
+        self.assertEqual(find(helm.documents(), "Service", "node-local-upstream")["spec"]["ports"], theirs["spec"]["ports"])
 
     def test_namespaced_objects_name_the_releases_namespace(self):
         cluster_wide = {"ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"}
