@@ -16,6 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from support import free_port
+
 ADMIN = "admin-token"
 # Long enough for a busy machine.
 PATIENCE_S = 120
@@ -36,12 +38,6 @@ def own_address():
         except OSError:
             return None
         return probe.getsockname()[0]
-
-
-def free_port(host="127.0.0.1"):
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return listener.getsockname()[1]
 
 
 def wait(what, ready, process=None):

@@ -10,8 +10,8 @@ import urllib.request
 
 import helm_python
 
-from support import container, helm, program, skip
-from cluster import ADMIN, Cluster, assets, free_port, own_address, wait
+from support import container, free_port, helm, program, skip
+from cluster import ADMIN, Cluster, assets, own_address, wait
 
 NAMESPACE = "kube-system"
 ADMISSION = "node-local-dns-admission-controller"

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sys
 import unittest
 from pathlib import Path
@@ -72,6 +73,18 @@ def container(workload):
     return workload["spec"]["template"]["spec"]["containers"][0]
 
 
+def free_port(host="127.0.0.1"):
+    """One that nobody has for TCP nor for UDP."""
+    while True:
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            tcp.bind((host, 0))
+            try:
+                udp.bind(tcp.getsockname())
+            except OSError:
+                continue
+            return tcp.getsockname()[1]
+
+
 def skip(test, why, unobtainable=False):
     """Says that a test shows nothing here. With NODENS_NO_SKIP that is a failure, unless what is missing is in no package registry."""
     line = f"SKIPPED: {test.id()}: {why}, so it shows nothing"
@@ -92,4 +105,4 @@ def program(test, variable, name):
     return path
 
 
-__all__ = ["MATRIX", "ROOT", "SEED", "container", "find", "helm", "program", "skip"]
+__all__ = ["MATRIX", "ROOT", "SEED", "container", "find", "free_port", "helm", "program", "skip"]

@@ -70,7 +70,7 @@ class AnOlderRelease(ClusterCase):
 
     def look(self):
         names = {name for name in self.names() if RECORD not in name}
-        return {path: uncounted(self.cluster.get(path)) for path in OBJECTS} | {"names": names}
+        return {path: uncounted(self.cluster.get(path)) for path in OBJECTS} | {"names": names, "the Secret": self.cluster.get(SECRET)["metadata"]["uid"]}
 
     def rollback(self, **options):
         """To the revision before. The Python module does not hand on every option that the library below it has."""

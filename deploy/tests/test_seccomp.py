@@ -11,19 +11,13 @@ import time
 import unittest
 from pathlib import Path
 
-from support import ROOT, program, skip
+from support import ROOT, free_port, program, skip
 
 PROFILE = ROOT / "deploy/seccomp/nodens.json"
 LAUNCHER = Path(__file__).with_name("under_seccomp.py")
 # `example.org. A` with the ID 0x1234.
 QUERY = bytes.fromhex("123401000001000000000000076578616d706c65036f72670000010001")
 PATIENCE_S = 60
-
-
-def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Profile(unittest.TestCase):
